@@ -1,0 +1,108 @@
+"""The order in which a run goes: options, address, checks, one deployer at a time, then each revision by itself."""
+
+import logging.config
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import sqlalchemy as sa
+
+import app.operations  # noqa: F401  registers op.create_policy and the others
+from alembic import context
+from app import database, models
+from app.online.deployer_lock import deployer_lock
+from app.online.lock_retry import retrying, session_timeouts
+from app.options import Options
+from app.roles import recorded_roles
+from app.version_table import drop_version_table_at_base, prepare_version_table
+
+config = context.config
+options = Options.parse(context.get_x_argument(as_dictionary=True))
+
+if config.config_file_name and config.attributes.get("configure_logging", True):
+    logging.config.fileConfig(config.config_file_name, disable_existing_loggers=False)
+
+
+def is_ours(_object: object, _name: str | None, kind: str, reflected: bool, compare_to: object) -> bool:
+    """Leave tables that only the database has, which are the user's own, out of `alembic check`."""
+    return not (kind == "table" and reflected and compare_to is None)
+
+
+SETTINGS = {
+    "target_metadata": models.Base.metadata,
+    "version_table_schema": database.INTERNAL_SCHEMA,  # a changed search_path must not find another history
+    "transaction_per_migration": True,  # a lock ends with its revision
+    "compare_server_default": True,
+    "include_object": is_ours,
+    "autogenerate_plugins": ["alembic.autogenerate.*", "alembic.ext.checkconstraint_byname"],
+}
+
+
+def changes_the_database() -> bool:
+    """Tell upgrade, downgrade and stamp, which have a destination, from current, check and history."""
+    try:
+        context.get_revision_argument()
+    except KeyError:
+        return False
+    return True
+
+
+@contextmanager
+def connected() -> Iterator[sa.Connection]:
+    """Yield the caller's connection (tests hand over their own) or a checked one of ours."""
+    given = config.attributes.get("connection")
+    if isinstance(given, sa.Connection):
+        yield given
+    elif isinstance(given, sa.Engine):
+        with given.connect() as connection:
+            yield connection
+    else:
+        root = Path(config.config_file_name or ".").resolve().parent
+        with (
+            database.database_url(config.attributes.get("url"), root) as url,
+            database.connect(url) as connection,
+        ):
+            yield connection
+
+
+def run_online() -> None:
+    """Run the command on a live database."""
+    with ExitStack() as stack:
+        stack.enter_context(database.explained_errors())
+        connection = stack.enter_context(connected())
+        if changes_the_database():
+            stack.enter_context(session_timeouts(connection, options))
+            stack.enter_context(deployer_lock(connection, options.deployer_wait))
+            prepare_version_table(connection)
+        settled = options.settle_roles(recorded_roles(connection))
+        connection.rollback()  # an open transaction here would make Alembic persist nothing
+        context.configure(connection=connection, chat_schema=settled, **SETTINGS)
+        migration = context.get_context()
+        migration._migrations_fn = retrying(migration._migrations_fn, options)  # the one seam around a single revision
+        with context.begin_transaction():
+            context.run_migrations()
+        if changes_the_database():
+            drop_version_table_at_base(connection)
+
+
+def run_offline() -> None:
+    """Write the command as a script for psql."""
+    context.configure(
+        url="postgresql+psycopg://",
+        literal_binds=True,
+        dialect_opts={"paramstyle": "named"},  # any other would double each % in the script
+        chat_schema=options,
+        **SETTINGS,
+    )
+    context.execute(f"CREATE SCHEMA IF NOT EXISTS {database.INTERNAL_SCHEMA}")
+    with context.begin_transaction():
+        context.run_migrations()
+    if changes_the_database() and context.get_revision_argument() is None:  # downgrade base leaves nothing behind
+        context.execute(f"DROP TABLE {database.INTERNAL_SCHEMA}.alembic_version")
+        context.execute(f"DROP SCHEMA {database.INTERNAL_SCHEMA}")
+
+
+if context.is_offline_mode():
+    run_offline()
+else:
+    run_online()

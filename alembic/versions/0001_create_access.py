@@ -1,0 +1,85 @@
+"""Create what every table leans on: the three roles, the schema for internals, the caller's identity.
+
+What:   roles anon, authenticated and service_role where the server has them not; in chat_internal the function
+        current_user_id(), the names of the roles and the positions of backfills; public.update_updated_at().
+Why:    policies ask who the caller is through one function, so that the rule stands in one place. It reads the two settings
+        that PostgREST and our own services fill per transaction; after that transaction they read '' and not NULL.
+Locks:  none on existing tables.
+Undone: everything is dropped except the roles, which belong to the server and not to this database.
+
+Revision ID: 0001
+Revises:
+"""
+
+import sqlalchemy as sa
+
+from alembic import op
+
+revision = "0001"
+down_revision = None
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    op.create_missing_roles()
+    op.grant_schema_usage("chat_internal", to=["authenticated", "service_role"])
+
+    op.sql(
+        """
+        CREATE FUNCTION chat_internal.current_user_id() RETURNS uuid
+        LANGUAGE sql STABLE PARALLEL SAFE SET search_path = '' AS $$
+          SELECT coalesce(
+            nullif(pg_catalog.current_setting('request.jwt.claim.sub', true), ''),
+            nullif(nullif(pg_catalog.current_setting('request.jwt.claims', true), '')::pg_catalog.jsonb ->> 'sub', '')
+          )::pg_catalog.uuid
+        $$
+        """
+    )
+    op.grant_only("FUNCTION chat_internal.current_user_id()", authenticated="EXECUTE", service_role="EXECUTE")
+
+    op.sql(
+        """
+        CREATE FUNCTION public.update_updated_at() RETURNS trigger
+        LANGUAGE plpgsql SET search_path = '' AS $$
+        BEGIN
+          -- a statement that sets the column itself (a new message moving its conversation) is left alone
+          IF NEW.updated_at IS NOT DISTINCT FROM OLD.updated_at THEN
+            NEW.updated_at := pg_catalog.now();
+          END IF;
+          RETURN NEW;
+        END
+        $$
+        """
+    )
+    op.grant_only("FUNCTION update_updated_at()")
+
+    op.create_table(
+        "backfill_progress",
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("position", sa.BigInteger(), nullable=False),
+        sa.Column("rows_changed", sa.BigInteger(), server_default=sa.text("0"), nullable=False),
+        sa.Column("updated_at", sa.TIMESTAMP(timezone=True), server_default=sa.text("now()"), nullable=False),
+        sa.PrimaryKeyConstraint("name", name="backfill_progress_pkey"),
+        schema="chat_internal",
+    )
+    op.create_table(
+        "role_names",
+        sa.Column("logical", sa.Text(), nullable=False),
+        sa.Column("actual", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("logical", name="role_names_pkey"),
+        schema="chat_internal",
+    )
+    op.record_role_names("chat_internal.role_names")
+    for table in ("alembic_version", "backfill_progress", "role_names"):
+        op.enable_row_level_security(f"chat_internal.{table}")  # and no policy: the owner alone
+        op.grant_only(f"chat_internal.{table}")
+
+
+def downgrade() -> None:
+    op.sql("ALTER TABLE chat_internal.alembic_version DISABLE ROW LEVEL SECURITY")
+    op.drop_table("role_names", schema="chat_internal")
+    op.drop_table("backfill_progress", schema="chat_internal")
+    op.sql("DROP FUNCTION public.update_updated_at()")
+    op.sql("DROP FUNCTION chat_internal.current_user_id()")
+    op.revoke_schema_usage("chat_internal", of=["authenticated", "service_role"])

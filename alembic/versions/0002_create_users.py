@@ -1,0 +1,55 @@
+"""Create users.
+
+What:   public.users. An account without password_hash is one whose credential an identity provider holds.
+Why:    every other table hangs on it. A user reads its own row and may change its address, no more; password_hash is
+        granted to service_role alone, by column.
+Locks:  none on existing tables.
+Undone: the table is dropped; refused while it holds rows.
+
+Revision ID: 0002
+Revises: 0001
+"""
+
+import sqlalchemy as sa
+
+from alembic import op
+
+revision = "0002"
+down_revision = "0001"
+branch_labels = None
+depends_on = None
+
+SELF = "id = (SELECT chat_internal.current_user_id())"
+
+
+def upgrade() -> None:
+    op.create_table(
+        "users",
+        sa.Column("id", sa.Uuid(), server_default=sa.text("gen_random_uuid()"), nullable=False),
+        sa.Column("email", sa.String(255), nullable=True),
+        sa.Column("password_hash", sa.String(255), nullable=True),
+        sa.Column("created_at", sa.TIMESTAMP(timezone=True), server_default=sa.text("now()"), nullable=False),
+        sa.Column("updated_at", sa.TIMESTAMP(timezone=True), server_default=sa.text("now()"), nullable=False),
+        sa.PrimaryKeyConstraint("id", name="users_pkey"),
+        sa.CheckConstraint("password_hash IS NULL OR email IS NOT NULL", name=op.f("ck_users_password_needs_email")),
+    )
+    op.create_index("idx_users_email", "users", ["email"], unique=True)
+    op.sql(
+        "CREATE TRIGGER users_updated_at BEFORE UPDATE ON public.users"
+        " FOR EACH ROW EXECUTE FUNCTION public.update_updated_at()"
+    )
+
+    op.enable_row_level_security("users")
+    op.create_policy("users_select_own", "users", "SELECT", to="authenticated", using=SELF)
+    op.create_policy("users_update_own", "users", "UPDATE", to="authenticated", using=SELF, check=SELF)
+    op.create_service_policy("users")
+    op.grant_only(
+        "users",
+        authenticated="SELECT (id, email, created_at, updated_at), UPDATE (email)",
+        service_role="SELECT, INSERT, UPDATE, DELETE",
+    )
+
+
+def downgrade() -> None:
+    op.refuse_data_loss("users", "SELECT count(*) FROM public.users")
+    op.drop_table("users")

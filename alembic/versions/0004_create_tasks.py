@@ -1,0 +1,51 @@
+"""Create tasks.
+
+What:   public.tasks, a user's to-do list.
+Why:    (user_id, created_at DESC) serves "a user's tasks, newest first" without a sort.
+Locks:  ShareRowExclusive on public.users for an instant (the foreign key).
+Undone: the table is dropped; refused while it holds rows.
+
+Revision ID: 0004
+Revises: 0003
+"""
+
+import sqlalchemy as sa
+
+from alembic import op
+
+revision = "0004"
+down_revision = "0003"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    op.create_table(
+        "tasks",
+        sa.Column("id", sa.Uuid(), server_default=sa.text("gen_random_uuid()"), nullable=False),
+        sa.Column("user_id", sa.Uuid(), nullable=False),
+        sa.Column("title", sa.String(255), nullable=False),
+        sa.Column("description", sa.Text(), nullable=True),
+        sa.Column("completed", sa.Boolean(), server_default=sa.text("false"), nullable=False),
+        sa.Column("created_at", sa.TIMESTAMP(timezone=True), server_default=sa.text("now()"), nullable=False),
+        sa.Column("updated_at", sa.TIMESTAMP(timezone=True), server_default=sa.text("now()"), nullable=False),
+        sa.PrimaryKeyConstraint("id", name="tasks_pkey"),
+        sa.ForeignKeyConstraint(["user_id"], ["users.id"], name="fk_tasks_user_id", ondelete="CASCADE"),
+    )
+    op.create_index("idx_tasks_user_id", "tasks", ["user_id"])
+    op.create_index("idx_tasks_user_id_created_at", "tasks", ["user_id", sa.text("created_at DESC")])
+    op.sql(
+        "CREATE TRIGGER tasks_updated_at BEFORE UPDATE ON public.tasks"
+        " FOR EACH ROW EXECUTE FUNCTION public.update_updated_at()"
+    )
+
+    op.enable_row_level_security("tasks")
+    op.create_owner_policies("tasks", owner="user_id = (SELECT chat_internal.current_user_id())")
+    op.grant_only(
+        "tasks", authenticated="SELECT, INSERT, UPDATE, DELETE", service_role="SELECT, INSERT, UPDATE, DELETE"
+    )
+
+
+def downgrade() -> None:
+    op.refuse_data_loss("tasks", "SELECT count(*) FROM public.tasks")
+    op.drop_table("tasks")

@@ -1,0 +1,47 @@
+"""Create chat_messages as it first was: one flat history a user.
+
+What:   public.chat_messages without conversations.
+Why:    this is the shape that older applications have and write; from here the chain takes an empty database and a live
+        one the same way. Role has no CHECK: old rows hold what they hold.
+Locks:  ShareRowExclusive on public.users for an instant (the foreign key).
+Undone: the table is dropped; refused while it holds rows.
+
+Revision ID: 0005
+Revises: 0004
+"""
+
+import sqlalchemy as sa
+
+from alembic import op
+
+revision = "0005"
+down_revision = "0004"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    op.create_table(
+        "chat_messages",
+        sa.Column("id", sa.Uuid(), server_default=sa.text("gen_random_uuid()"), nullable=False),
+        sa.Column("user_id", sa.Uuid(), nullable=False),
+        sa.Column("role", sa.Text(), nullable=False),
+        sa.Column("content", sa.Text(), nullable=False),
+        sa.Column("created_at", sa.TIMESTAMP(timezone=True), server_default=sa.text("now()"), nullable=True),
+        sa.PrimaryKeyConstraint("id", name="chat_messages_pkey"),
+        sa.ForeignKeyConstraint(["user_id"], ["users.id"], name="fk_chat_messages_user_id", ondelete="CASCADE"),
+    )
+    op.create_index("idx_chat_messages_user_created", "chat_messages", ["user_id", sa.text("created_at DESC")])
+
+    op.enable_row_level_security("chat_messages")
+    op.create_owner_policies("chat_messages", owner="user_id = (SELECT chat_internal.current_user_id())")
+    op.grant_only(
+        "chat_messages",
+        authenticated="SELECT, INSERT, UPDATE, DELETE",
+        service_role="SELECT, INSERT, UPDATE, DELETE",
+    )
+
+
+def downgrade() -> None:
+    op.refuse_data_loss("chat messages", "SELECT count(*) FROM public.chat_messages")
+    op.drop_table("chat_messages")

@@ -1,0 +1,106 @@
+"""Expand chat_sessions with what a conversation has: title, metadata, times that are always known.
+
+What:   columns title and metadata; a trigger that fills NULL times of new and changed rows; CHECKs, not yet validated, that say
+        the times are there; chat_internal.lost_conversation_ids(), what the caller owns in tenants it has left.
+Why:    the table becomes conversations, and old clients go on writing it meanwhile. Constant defaults need no rewrite; a CHECK
+        NOT VALID needs no scan. Policies of messages subtract the lost conversations, which are none for nearly everybody, once
+        a query; asking for each row whether its conversation is visible would cost more, and would refuse the first message
+        of a conversation that a trigger has made within the same statement. SECURITY DEFINER because policies hide from the
+        caller just the rows that it asks for; it takes no argument and answers for the caller only.
+Locks:  AccessExclusive on public.chat_sessions, an instant.
+Undone: the columns are dropped; refused while titles or metadata of somebody's making stand in them.
+
+Revision ID: 0007
+Revises: 0006
+"""
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import JSONB
+
+from alembic import op
+
+revision = "0007"
+down_revision = "0006"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    op.add_column(
+        "chat_sessions",
+        sa.Column("title", sa.Text(), server_default=sa.text("'New Conversation'"), nullable=True),
+    )
+    op.add_column("chat_sessions", sa.Column("metadata", JSONB(), server_default=sa.text("'{}'"), nullable=False))
+    op.sql(
+        """
+        CREATE FUNCTION chat_internal.fill_session_times() RETURNS trigger
+        LANGUAGE plpgsql SET search_path = '' AS $$
+        BEGIN
+          NEW.created_at := coalesce(NEW.created_at, NEW.updated_at, pg_catalog.now());
+          NEW.updated_at := coalesce(NEW.updated_at, NEW.created_at);
+          RETURN NEW;
+        END
+        $$
+        """
+    )
+    op.grant_only("FUNCTION chat_internal.fill_session_times()")
+    op.sql(
+        "CREATE TRIGGER chat_sessions_fill_times BEFORE INSERT OR UPDATE ON public.chat_sessions FOR EACH ROW"
+        " WHEN (NEW.created_at IS NULL OR NEW.updated_at IS NULL) EXECUTE FUNCTION chat_internal.fill_session_times()"
+    )
+    op.sql(
+        """
+        CREATE FUNCTION chat_internal.lost_conversation_ids() RETURNS SETOF uuid
+        LANGUAGE sql STABLE PARALLEL SAFE SECURITY DEFINER SET search_path = '' AS $$
+          -- from tenant to tenant along the index on (user_id, tenant_id): as many steps as tenants, however many conversations
+          WITH RECURSIVE me (id) AS MATERIALIZED (
+            SELECT chat_internal.current_user_id()
+          ), tenant (id) AS (
+            (SELECT c.tenant_id FROM public.chat_sessions AS c
+             WHERE c.user_id = (SELECT me.id FROM me) AND c.tenant_id IS NOT NULL
+             ORDER BY c.tenant_id LIMIT 1)
+            UNION ALL
+            SELECT (SELECT c.tenant_id FROM public.chat_sessions AS c
+                    WHERE c.user_id = (SELECT me.id FROM me) AND c.tenant_id > t.id
+                    ORDER BY c.tenant_id LIMIT 1)
+            FROM tenant AS t
+            WHERE t.id IS NOT NULL
+          )
+          SELECT c.id
+          FROM tenant AS t
+          JOIN public.chat_sessions AS c ON c.tenant_id = t.id AND c.user_id = (SELECT me.id FROM me)
+          WHERE NOT EXISTS (
+            SELECT FROM public.tenant_users AS tu
+            WHERE tu.tenant_id = t.id AND tu.user_id = (SELECT me.id FROM me)
+          )
+        $$
+        """
+    )
+    op.grant_only("FUNCTION chat_internal.lost_conversation_ids()", authenticated="EXECUTE", service_role="EXECUTE")
+    op.add_not_null_check("chat_sessions", "created_at")
+    op.add_not_null_check("chat_sessions", "updated_at")
+
+
+def downgrade() -> None:
+    op.refuse_data_loss(
+        "titles and metadata of conversations",
+        "SELECT count(*) FROM public.chat_sessions"
+        " WHERE title IS DISTINCT FROM 'New Conversation' OR metadata - 'legacy' <> '{}'",
+    )
+    op.drop_not_null_check("chat_sessions", "updated_at")
+    op.drop_not_null_check("chat_sessions", "created_at")
+    op.sql("DROP TRIGGER chat_sessions_fill_times ON public.chat_sessions")
+    op.sql("DROP FUNCTION chat_internal.fill_session_times()")
+    op.sql("DROP FUNCTION chat_internal.lost_conversation_ids()")
+    op.sql(
+        """
+        ALTER TABLE public.chat_sessions DISABLE TRIGGER chat_sessions_updated_at;
+        UPDATE public.chat_sessions  -- a time that was filled goes back to the NULL it was
+        SET created_at = CASE WHEN metadata -> 'legacy' ? 'created_at' THEN NULL ELSE created_at END,
+            updated_at = CASE WHEN metadata -> 'legacy' ? 'updated_at' THEN NULL ELSE updated_at END
+        WHERE metadata ? 'legacy';
+        ALTER TABLE public.chat_sessions ENABLE TRIGGER chat_sessions_updated_at;
+        """
+    )
+    op.drop_column("chat_sessions", "metadata")
+    op.drop_column("chat_sessions", "title")

@@ -1,0 +1,38 @@
+"""Index chat_sessions for what it is about to be: conversations.
+
+What:   five indexes under their final names. idx_conversations_user_id is UNIQUE (user_id, id): composite keys point at it.
+Why:    built CONCURRENTLY, because the table is being written; before the messages table, because its key needs the unique one.
+Locks:  ShareUpdateExclusive on public.chat_sessions while building: reads and writes go on.
+Undone: the indexes are dropped CONCURRENTLY.
+
+Revision ID: 0008
+Revises: 0007
+"""
+
+from alembic import op
+
+revision = "0008"
+down_revision = "0007"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    op.create_index_online("idx_conversations_user_id", "chat_sessions", ["user_id", "id"], unique=True)
+    op.create_index_online("idx_conversations_user_created", "chat_sessions", ["user_id", "created_at DESC"])
+    op.create_index_online("idx_conversations_user_id_updated_at", "chat_sessions", ["user_id", "updated_at DESC"])
+    op.create_index_online("idx_conversations_tenant_id", "chat_sessions", ["tenant_id"])
+    op.create_index_online(
+        "idx_conversations_user_id_tenant_id",
+        "chat_sessions",
+        ["user_id", "tenant_id"],
+        where="tenant_id IS NOT NULL",  # for lost_conversation_ids()
+    )
+
+
+def downgrade() -> None:
+    op.drop_index_online("idx_conversations_user_id_tenant_id")
+    op.drop_index_online("idx_conversations_tenant_id")
+    op.drop_index_online("idx_conversations_user_id_updated_at")
+    op.drop_index_online("idx_conversations_user_created")
+    op.drop_index_online("idx_conversations_user_id")

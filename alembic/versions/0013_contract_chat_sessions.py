@@ -1,0 +1,297 @@
+"""Contract chat_sessions: the table becomes conversations, and a view keeps its old name and its old columns.
+
+What:   rename with everything that carries the name; the array column goes (chat_internal keeps the arrays); view
+        chat_sessions reads the rows as arrays and takes inserts, whole-array updates and deletes; a new message moves its
+        conversation's updated_at.
+Why:    old clients go on with the statements they have, under the policies of the tables (security_invoker, and triggers that
+        run as the caller). What a view with INSTEAD OF triggers cannot take is INSERT ... ON CONFLICT.
+Locks:  AccessExclusive on public.chat_sessions, an instant; everything here is catalog work.
+Undone: the table has its name and its column back. An array whose rows nobody changed is given back byte for byte; the others
+        are put together from the rows.
+
+Revision ID: 0013
+Revises: 0012
+"""
+
+from alembic import op
+
+revision = "0013"
+down_revision = "0012"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    op.sql(
+        """
+        DROP TRIGGER chat_sessions_expand ON public.chat_sessions;
+        DROP TRIGGER chat_sessions_fill_times ON public.chat_sessions;
+        DROP FUNCTION chat_internal.expand_written_chat_session();
+        DROP FUNCTION chat_internal.expand_chat_session(uuid, uuid, jsonb, timestamptz);
+        DROP FUNCTION chat_internal.fill_session_times();
+        DROP INDEX public.idx_chat_sessions_tenant_id;
+        DROP INDEX public.idx_chat_sessions_user_id;
+        """
+    )
+    op.set_not_null("chat_sessions", "created_at")
+    op.set_not_null("chat_sessions", "updated_at")
+    op.sql(
+        """
+        ALTER TABLE public.chat_sessions DROP COLUMN messages;
+        ALTER TABLE public.chat_sessions RENAME TO conversations;
+        ALTER INDEX public.chat_sessions_pkey RENAME TO conversations_pkey;
+        ALTER TABLE public.conversations RENAME CONSTRAINT fk_chat_sessions_tenant_id TO fk_conversations_tenant_id;
+        ALTER TABLE public.conversations RENAME CONSTRAINT fk_chat_sessions_user_id TO fk_conversations_user_id;
+        ALTER TRIGGER chat_sessions_updated_at ON public.conversations RENAME TO conversations_updated_at;
+        ALTER POLICY chat_sessions_select_own ON public.conversations RENAME TO conversations_select_own;
+        ALTER POLICY chat_sessions_insert_own ON public.conversations RENAME TO conversations_insert_own;
+        ALTER POLICY chat_sessions_update_own ON public.conversations RENAME TO conversations_update_own;
+        ALTER POLICY chat_sessions_delete_own ON public.conversations RENAME TO conversations_delete_own;
+        ALTER POLICY chat_sessions_service ON public.conversations RENAME TO conversations_service;
+
+        CREATE OR REPLACE FUNCTION chat_internal.lost_conversation_ids() RETURNS SETOF uuid
+        LANGUAGE sql STABLE PARALLEL SAFE SECURITY DEFINER SET search_path = '' AS $$
+          -- from tenant to tenant along the index on (user_id, tenant_id): as many steps as tenants, however many conversations
+          WITH RECURSIVE me (id) AS MATERIALIZED (
+            SELECT chat_internal.current_user_id()
+          ), tenant (id) AS (
+            (SELECT c.tenant_id FROM public.conversations AS c
+             WHERE c.user_id = (SELECT me.id FROM me) AND c.tenant_id IS NOT NULL
+             ORDER BY c.tenant_id LIMIT 1)
+            UNION ALL
+            SELECT (SELECT c.tenant_id FROM public.conversations AS c
+                    WHERE c.user_id = (SELECT me.id FROM me) AND c.tenant_id > t.id
+                    ORDER BY c.tenant_id LIMIT 1)
+            FROM tenant AS t
+            WHERE t.id IS NOT NULL
+          )
+          SELECT c.id
+          FROM tenant AS t
+          JOIN public.conversations AS c ON c.tenant_id = t.id AND c.user_id = (SELECT me.id FROM me)
+          WHERE NOT EXISTS (
+            SELECT FROM public.tenant_users AS tu
+            WHERE tu.tenant_id = t.id AND tu.user_id = (SELECT me.id FROM me)
+          )
+        $$;
+
+        CREATE VIEW public.chat_sessions WITH (security_invoker = true) AS
+        SELECT
+          c.id,
+          c.tenant_id,
+          c.user_id,
+          coalesce(
+            (
+              SELECT pg_catalog.jsonb_agg(chat_internal.message_element(m.*) ORDER BY m.seq)
+              FROM public.messages AS m
+              WHERE m.conversation_id = c.id AND m.user_id = c.user_id
+            ),
+            '[]'
+          ) AS messages,
+          c.created_at,
+          c.updated_at
+        FROM public.conversations AS c;
+        ALTER VIEW public.chat_sessions ALTER COLUMN messages SET DEFAULT '[]';
+
+        CREATE FUNCTION chat_internal.write_chat_session() RETURNS trigger
+        LANGUAGE plpgsql SET search_path = '' AS $$
+        BEGIN
+          IF TG_OP = 'DELETE' THEN
+            DELETE FROM public.conversations AS c WHERE c.id = OLD.id AND c.user_id = OLD.user_id;
+            RETURN OLD;
+          ELSIF TG_OP = 'INSERT' THEN
+            INSERT INTO public.conversations AS c (id, tenant_id, user_id, created_at, updated_at)
+            VALUES (
+              coalesce(NEW.id, pg_catalog.gen_random_uuid()),
+              NEW.tenant_id,
+              NEW.user_id,
+              coalesce(NEW.created_at, NEW.updated_at, pg_catalog.now()),
+              coalesce(NEW.updated_at, NEW.created_at, pg_catalog.now())
+            )
+            RETURNING c.id, c.created_at, c.updated_at INTO NEW.id, NEW.created_at, NEW.updated_at;
+          ELSE
+            IF (NEW.id, NEW.user_id) IS DISTINCT FROM (OLD.id, OLD.user_id) THEN
+              RAISE EXCEPTION 'id and user_id of a chat session never change'
+                USING ERRCODE = 'feature_not_supported', HINT = 'Delete the session and insert another.';
+            END IF;
+            UPDATE public.conversations AS c
+            SET tenant_id = NEW.tenant_id,
+                created_at = coalesce(NEW.created_at, OLD.created_at),
+                updated_at = coalesce(NEW.updated_at, OLD.updated_at)
+            WHERE c.id = OLD.id AND c.user_id = OLD.user_id
+            RETURNING c.created_at, c.updated_at INTO NEW.created_at, NEW.updated_at;
+            IF NOT FOUND THEN
+              RETURN NULL;  -- deleted meanwhile: the statement counts no row, as on a table
+            END IF;
+          END IF;
+          IF TG_OP = 'INSERT' OR NEW.messages IS DISTINCT FROM OLD.messages THEN
+            PERFORM chat_internal.store_session_messages(
+              NEW.id, NEW.user_id, NEW.messages, CASE TG_OP WHEN 'INSERT' THEN NEW.created_at ELSE NEW.updated_at END
+            );
+          END IF;
+          RETURN NEW;
+        END
+        $$;
+
+        CREATE TRIGGER chat_sessions_write INSTEAD OF INSERT OR UPDATE OR DELETE ON public.chat_sessions
+        FOR EACH ROW EXECUTE FUNCTION chat_internal.write_chat_session();
+
+        CREATE FUNCTION chat_internal.touch_conversations() RETURNS trigger
+        LANGUAGE plpgsql SET search_path = '' AS $$
+        BEGIN
+          UPDATE public.conversations AS c
+          SET updated_at = n.last_at
+          FROM (
+            SELECT a.conversation_id, a.user_id, pg_catalog.max(coalesce(a.created_at, pg_catalog.now())) AS last_at
+            FROM added AS a
+            GROUP BY a.conversation_id, a.user_id
+          ) AS n
+          WHERE c.id = n.conversation_id AND c.user_id = n.user_id AND c.updated_at < n.last_at;
+          RETURN NULL;
+        END
+        $$;
+
+        CREATE TRIGGER messages_touch_conversation AFTER INSERT ON public.messages
+        REFERENCING NEW TABLE AS added
+        FOR EACH STATEMENT EXECUTE FUNCTION chat_internal.touch_conversations();
+
+        CREATE FUNCTION chat_internal.fill_message_owner() RETURNS trigger
+        LANGUAGE plpgsql SET search_path = '' AS $$
+        BEGIN
+          SELECT c.user_id INTO NEW.user_id FROM public.conversations AS c WHERE c.id = NEW.conversation_id;
+          RETURN NEW;
+        END
+        $$;
+
+        CREATE TRIGGER messages_fill_owner BEFORE INSERT ON public.messages
+        FOR EACH ROW WHEN (NEW.user_id IS NULL) EXECUTE FUNCTION chat_internal.fill_message_owner();
+        """
+    )
+    for function in ("write_chat_session()", "touch_conversations()", "fill_message_owner()"):
+        op.grant_only(f"FUNCTION chat_internal.{function}")
+    op.grant_only(
+        "chat_sessions",
+        authenticated="SELECT, INSERT, UPDATE, DELETE",
+        service_role="SELECT, INSERT, UPDATE, DELETE",
+    )
+
+
+def downgrade() -> None:
+    op.sql(
+        """
+        DROP TRIGGER messages_fill_owner ON public.messages;
+        DROP TRIGGER messages_touch_conversation ON public.messages;
+        DROP VIEW public.chat_sessions;
+        DROP FUNCTION chat_internal.fill_message_owner();
+        DROP FUNCTION chat_internal.touch_conversations();
+        DROP FUNCTION chat_internal.write_chat_session();
+
+        ALTER TABLE public.conversations ADD COLUMN messages jsonb;
+        ALTER TABLE public.conversations DISABLE TRIGGER conversations_updated_at;
+        UPDATE public.conversations AS c
+        SET messages = CASE WHEN kept.id IS NOT NULL AND kept.elements = now.elements THEN kept.messages ELSE now.elements END
+        FROM (
+          SELECT co.id,
+                 coalesce(jsonb_agg(chat_internal.message_element(m.*) ORDER BY m.seq) FILTER (WHERE m.id IS NOT NULL), '[]')
+                   AS elements
+          FROM public.conversations AS co
+          LEFT JOIN public.messages AS m ON m.conversation_id = co.id AND m.user_id = co.user_id
+          GROUP BY co.id
+        ) AS now
+        LEFT JOIN (
+          SELECT a.session_id AS id, a.messages,
+                 coalesce(
+                   (SELECT jsonb_agg(e.element ORDER BY e.ordinal)
+                    FROM chat_internal.session_elements(a.messages, now()) AS e),
+                   '[]'
+                 ) AS elements
+          FROM chat_internal.chat_session_arrays AS a
+        ) AS kept USING (id)
+        WHERE c.id = now.id;
+        ALTER TABLE public.conversations ENABLE TRIGGER conversations_updated_at;
+        ALTER TABLE public.conversations ALTER COLUMN messages SET DEFAULT '[]';
+        UPDATE chat_internal.chat_session_arrays AS a SET messages = c.messages
+        FROM public.conversations AS c WHERE c.id = a.session_id AND c.messages IS DISTINCT FROM a.messages;
+        INSERT INTO chat_internal.chat_session_arrays (session_id, user_id, messages)
+        SELECT c.id, c.user_id, c.messages FROM public.conversations AS c ON CONFLICT DO NOTHING;
+
+        ALTER POLICY conversations_select_own ON public.conversations RENAME TO chat_sessions_select_own;
+        ALTER POLICY conversations_insert_own ON public.conversations RENAME TO chat_sessions_insert_own;
+        ALTER POLICY conversations_update_own ON public.conversations RENAME TO chat_sessions_update_own;
+        ALTER POLICY conversations_delete_own ON public.conversations RENAME TO chat_sessions_delete_own;
+        ALTER POLICY conversations_service ON public.conversations RENAME TO chat_sessions_service;
+        ALTER TRIGGER conversations_updated_at ON public.conversations RENAME TO chat_sessions_updated_at;
+        ALTER TABLE public.conversations RENAME CONSTRAINT fk_conversations_user_id TO fk_chat_sessions_user_id;
+        ALTER TABLE public.conversations RENAME CONSTRAINT fk_conversations_tenant_id TO fk_chat_sessions_tenant_id;
+        ALTER INDEX public.conversations_pkey RENAME TO chat_sessions_pkey;
+        ALTER TABLE public.conversations RENAME TO chat_sessions;
+        CREATE OR REPLACE FUNCTION chat_internal.lost_conversation_ids() RETURNS SETOF uuid
+        LANGUAGE sql STABLE PARALLEL SAFE SECURITY DEFINER SET search_path = '' AS $$
+          -- from tenant to tenant along the index on (user_id, tenant_id): as many steps as tenants, however many conversations
+          WITH RECURSIVE me (id) AS MATERIALIZED (
+            SELECT chat_internal.current_user_id()
+          ), tenant (id) AS (
+            (SELECT c.tenant_id FROM public.chat_sessions AS c
+             WHERE c.user_id = (SELECT me.id FROM me) AND c.tenant_id IS NOT NULL
+             ORDER BY c.tenant_id LIMIT 1)
+            UNION ALL
+            SELECT (SELECT c.tenant_id FROM public.chat_sessions AS c
+                    WHERE c.user_id = (SELECT me.id FROM me) AND c.tenant_id > t.id
+                    ORDER BY c.tenant_id LIMIT 1)
+            FROM tenant AS t
+            WHERE t.id IS NOT NULL
+          )
+          SELECT c.id
+          FROM tenant AS t
+          JOIN public.chat_sessions AS c ON c.tenant_id = t.id AND c.user_id = (SELECT me.id FROM me)
+          WHERE NOT EXISTS (
+            SELECT FROM public.tenant_users AS tu
+            WHERE tu.tenant_id = t.id AND tu.user_id = (SELECT me.id FROM me)
+          )
+        $$;
+        CREATE INDEX idx_chat_sessions_tenant_id ON public.chat_sessions (tenant_id);
+        CREATE INDEX idx_chat_sessions_user_id ON public.chat_sessions (user_id);
+
+        CREATE FUNCTION chat_internal.fill_session_times() RETURNS trigger
+        LANGUAGE plpgsql SET search_path = '' AS $$
+        BEGIN
+          NEW.created_at := coalesce(NEW.created_at, NEW.updated_at, pg_catalog.now());
+          NEW.updated_at := coalesce(NEW.updated_at, NEW.created_at);
+          RETURN NEW;
+        END
+        $$;
+        CREATE TRIGGER chat_sessions_fill_times BEFORE INSERT OR UPDATE ON public.chat_sessions
+        FOR EACH ROW WHEN (NEW.created_at IS NULL OR NEW.updated_at IS NULL)
+        EXECUTE FUNCTION chat_internal.fill_session_times();
+
+        CREATE FUNCTION chat_internal.expand_chat_session(
+          p_session_id uuid, p_user_id uuid, p_messages jsonb, p_at timestamptz
+        ) RETURNS void
+        LANGUAGE plpgsql SET search_path = '' AS $$
+        BEGIN
+          PERFORM chat_internal.store_session_messages(p_session_id, p_user_id, p_messages, p_at);
+          INSERT INTO chat_internal.chat_session_arrays AS a (session_id, user_id, messages)
+          VALUES (p_session_id, p_user_id, p_messages)
+          ON CONFLICT (session_id) DO UPDATE SET messages = EXCLUDED.messages;
+        END
+        $$;
+        CREATE FUNCTION chat_internal.expand_written_chat_session() RETURNS trigger
+        LANGUAGE plpgsql SECURITY DEFINER SET search_path = '' AS $$
+        BEGIN
+          PERFORM chat_internal.expand_chat_session(NEW.id, NEW.user_id, NEW.messages, NEW.created_at);
+          RETURN NULL;
+        END
+        $$;
+        CREATE TRIGGER chat_sessions_expand AFTER INSERT OR UPDATE OF messages ON public.chat_sessions
+        FOR EACH ROW EXECUTE FUNCTION chat_internal.expand_written_chat_session();
+        """
+    )
+    for column in ("created_at", "updated_at"):
+        op.add_not_null_check("chat_sessions", column)
+        op.validate_not_null_check("chat_sessions", column)
+        op.alter_column("chat_sessions", column, nullable=True)
+    for function in (
+        "fill_session_times()",
+        "expand_chat_session(uuid, uuid, jsonb, timestamptz)",
+        "expand_written_chat_session()",
+    ):
+        op.grant_only(f"FUNCTION chat_internal.{function}")

@@ -1,0 +1,28 @@
+"""Index chat_messages by conversation.
+
+What:   idx_chat_messages_conversation, which the key's cascade looks through, and idx_chat_messages_conv_created, a
+        conversation's messages newest first.
+Why:    after the backfill: an index on the column would have made every update of it write to the index as well.
+Locks:  ShareUpdateExclusive on public.chat_messages while building: reads and writes go on.
+Undone: the indexes are dropped CONCURRENTLY.
+
+Revision ID: 0016
+Revises: 0015
+"""
+
+from alembic import op
+
+revision = "0016"
+down_revision = "0015"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    op.create_index_online("idx_chat_messages_conversation", "chat_messages", ["conversation_id", "user_id"])
+    op.create_index_online("idx_chat_messages_conv_created", "chat_messages", ["conversation_id", "created_at DESC"])
+
+
+def downgrade() -> None:
+    op.drop_index_online("idx_chat_messages_conv_created")
+    op.drop_index_online("idx_chat_messages_conversation")

@@ -1,0 +1,49 @@
+"""Create brands.
+
+What:   public.brands, what creative sessions work for.
+Why:    (user_id) serves "a user's brands" and the key's cascade.
+Locks:  ShareRowExclusive on public.users for an instant (the foreign key).
+Undone: the table is dropped; refused while it holds rows.
+
+Revision ID: 0019
+Revises: 0018
+"""
+
+import sqlalchemy as sa
+
+from alembic import op
+
+revision = "0019"
+down_revision = "0018"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    op.create_table(
+        "brands",
+        sa.Column("id", sa.Uuid(), server_default=sa.text("gen_random_uuid()"), nullable=False),
+        sa.Column("user_id", sa.Uuid(), nullable=False),
+        sa.Column("name", sa.String(255), nullable=False),
+        sa.Column("created_at", sa.TIMESTAMP(timezone=True), server_default=sa.text("now()"), nullable=False),
+        sa.Column("updated_at", sa.TIMESTAMP(timezone=True), server_default=sa.text("now()"), nullable=False),
+        sa.PrimaryKeyConstraint("id", name="brands_pkey"),
+        sa.ForeignKeyConstraint(["user_id"], ["users.id"], name="fk_brands_user_id", ondelete="CASCADE"),
+    )
+    op.create_index("idx_brands_user", "brands", ["user_id"])
+    op.sql(
+        "CREATE TRIGGER brands_updated_at BEFORE UPDATE ON public.brands"
+        " FOR EACH ROW EXECUTE FUNCTION public.update_updated_at()"
+    )
+    op.enable_row_level_security("brands")
+    op.create_owner_policies("brands", owner="user_id = (SELECT chat_internal.current_user_id())")
+    op.grant_only(
+        "brands",
+        authenticated="SELECT, INSERT, UPDATE, DELETE",
+        service_role="SELECT, INSERT, UPDATE, DELETE",
+    )
+
+
+def downgrade() -> None:
+    op.refuse_data_loss("brands", "SELECT count(*) FROM public.brands")
+    op.drop_table("brands")

@@ -1,0 +1,110 @@
+"""Create conversation_sessions: a creative session with its state.
+
+What:   public.conversation_sessions, its five indexes and the three functions that move its state.
+Why:    UNIQUE (user_id, id) is what its messages' composite key points at; the partial index serves "sessions in progress". The
+        functions run as the caller, so that policies bind them: completing somebody else's session changes nothing.
+Locks:  ShareRowExclusive on public.users and public.brands for an instant (the foreign keys).
+Undone: functions and table are dropped; refused while the table holds rows.
+
+Revision ID: 0020
+Revises: 0019
+"""
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
+
+from alembic import op
+
+revision = "0020"
+down_revision = "0019"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    op.create_table(
+        "conversation_sessions",
+        sa.Column("id", sa.Uuid(), server_default=sa.text("gen_random_uuid()"), nullable=False),
+        sa.Column("brand_id", sa.Uuid(), nullable=False),
+        sa.Column("user_id", sa.Uuid(), nullable=False),
+        sa.Column("state", sa.String(50), server_default=sa.text("'initial'"), nullable=False),
+        sa.Column("parsed_intent", JSONB(), nullable=True),
+        sa.Column("answered_questions", JSONB(), server_default=sa.text("'{}'"), nullable=True),
+        sa.Column("pending_questions", JSONB(), server_default=sa.text("'[]'"), nullable=True),
+        sa.Column("selected_kb_ids", ARRAY(sa.Uuid()), server_default=sa.text("'{}'"), nullable=True),
+        sa.Column("active_task_plan_id", sa.Uuid(), nullable=True),
+        sa.Column("created_at", sa.TIMESTAMP(timezone=True), server_default=sa.text("now()"), nullable=False),
+        sa.Column("last_activity_at", sa.TIMESTAMP(timezone=True), server_default=sa.text("now()"), nullable=False),
+        sa.Column("completed_at", sa.TIMESTAMP(timezone=True), nullable=True),
+        sa.PrimaryKeyConstraint("id", name="conversation_sessions_pkey"),
+        sa.ForeignKeyConstraint(
+            ["brand_id"], ["brands.id"], name="fk_conversation_sessions_brand_id", ondelete="CASCADE"
+        ),
+        sa.ForeignKeyConstraint(["user_id"], ["users.id"], name="fk_conversation_sessions_user_id", ondelete="CASCADE"),
+    )
+    op.create_index("idx_conversation_sessions_user", "conversation_sessions", ["user_id", "id"], unique=True)
+    op.create_index("idx_conversation_sessions_brand", "conversation_sessions", ["brand_id"])
+    op.create_index("idx_conversation_sessions_state", "conversation_sessions", ["state"])
+    op.create_index(
+        "idx_conversation_sessions_active",
+        "conversation_sessions",
+        ["user_id", sa.text("last_activity_at DESC")],
+        postgresql_where=sa.text("state NOT IN ('delivered', 'cancelled')"),
+    )
+    op.create_index(
+        "idx_conversation_sessions_recent", "conversation_sessions", ["user_id", sa.text("created_at DESC")]
+    )
+
+    op.sql(
+        """
+        CREATE FUNCTION public.update_session_activity() RETURNS trigger
+        LANGUAGE plpgsql SET search_path = '' AS $$
+        BEGIN
+          IF NEW.last_activity_at IS NOT DISTINCT FROM OLD.last_activity_at THEN
+            NEW.last_activity_at := pg_catalog.now();
+          END IF;
+          RETURN NEW;
+        END
+        $$;
+
+        CREATE TRIGGER trigger_update_session_activity BEFORE UPDATE ON public.conversation_sessions
+        FOR EACH ROW EXECUTE FUNCTION public.update_session_activity();
+
+        CREATE FUNCTION public.complete_conversation_session(p_session_id uuid) RETURNS void
+        LANGUAGE sql SET search_path = '' AS $$
+          UPDATE public.conversation_sessions
+          SET state = 'delivered', completed_at = pg_catalog.now()
+          WHERE id = p_session_id
+        $$;
+
+        CREATE FUNCTION public.cancel_conversation_session(p_session_id uuid) RETURNS void
+        LANGUAGE sql SET search_path = '' AS $$
+          UPDATE public.conversation_sessions
+          SET state = 'cancelled', completed_at = pg_catalog.now()
+          WHERE id = p_session_id
+        $$;
+        """
+    )
+    op.grant_only("FUNCTION update_session_activity()")
+    for function in ("complete_conversation_session(uuid)", "cancel_conversation_session(uuid)"):
+        op.grant_only(f"FUNCTION {function}", authenticated="EXECUTE", service_role="EXECUTE")
+
+    op.enable_row_level_security("conversation_sessions")
+    op.create_owner_policies("conversation_sessions", owner="user_id = (SELECT chat_internal.current_user_id())")
+    op.grant_only(
+        "conversation_sessions",
+        authenticated="SELECT, INSERT, UPDATE, DELETE",
+        service_role="SELECT, INSERT, UPDATE, DELETE",
+    )
+
+
+def downgrade() -> None:
+    op.refuse_data_loss("creative sessions", "SELECT count(*) FROM public.conversation_sessions")
+    op.drop_table("conversation_sessions")
+    op.sql(
+        """
+        DROP FUNCTION public.cancel_conversation_session(uuid);
+        DROP FUNCTION public.complete_conversation_session(uuid);
+        DROP FUNCTION public.update_session_activity();
+        """
+    )

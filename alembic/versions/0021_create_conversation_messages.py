@@ -1,0 +1,161 @@
+"""Create conversation_messages: what was said in a creative session, and what it cost.
+
+What:   public.conversation_messages with its seven indexes; a message moves its session's last_activity_at; three functions
+        and two views that read history, cost and usage.
+Why:    the key to the session is composite, as everywhere: a message cannot stand in another user's session. Functions and views
+        run as the caller (security_invoker), so that policies bind them. Days are UTC days whoever asks.
+Locks:  ShareRowExclusive on conversation_sessions, brands and users for an instant (the foreign keys).
+Undone: views, functions and table are dropped; refused while the table holds rows.
+
+Revision ID: 0021
+Revises: 0020
+"""
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import JSONB
+
+from alembic import op
+
+revision = "0021"
+down_revision = "0020"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    op.create_table(
+        "conversation_messages",
+        sa.Column("id", sa.Uuid(), server_default=sa.text("gen_random_uuid()"), nullable=False),
+        sa.Column("session_id", sa.Uuid(), nullable=False),
+        sa.Column("brand_id", sa.Uuid(), nullable=False),
+        sa.Column("user_id", sa.Uuid(), nullable=False),
+        sa.Column("role", sa.String(20), nullable=False),
+        sa.Column("content", sa.Text(), nullable=False),
+        sa.Column("tokens_used", sa.Integer(), server_default=sa.text("0"), nullable=True),
+        sa.Column("model_used", sa.String(100), nullable=True),
+        sa.Column("provider", sa.String(50), nullable=True),
+        sa.Column("cost_usd", sa.Numeric(10, 6), server_default=sa.text("0"), nullable=True),
+        sa.Column("latency_ms", sa.Integer(), nullable=True),
+        sa.Column("action_taken", sa.String(100), nullable=True),
+        sa.Column("questions_asked", JSONB(), nullable=True),
+        sa.Column("delegation_plan", JSONB(), nullable=True),
+        sa.Column("created_at", sa.TIMESTAMP(timezone=True), server_default=sa.text("now()"), nullable=False),
+        sa.PrimaryKeyConstraint("id", name="conversation_messages_pkey"),
+        sa.ForeignKeyConstraint(
+            ["session_id", "user_id"],
+            ["conversation_sessions.id", "conversation_sessions.user_id"],
+            name="fk_conversation_messages_session_id",
+            ondelete="CASCADE",
+        ),
+        sa.ForeignKeyConstraint(
+            ["brand_id"], ["brands.id"], name="fk_conversation_messages_brand_id", ondelete="CASCADE"
+        ),
+        sa.ForeignKeyConstraint(["user_id"], ["users.id"], name="fk_conversation_messages_user_id", ondelete="CASCADE"),
+        sa.CheckConstraint(
+            "role IN ('user', 'assistant', 'system', 'director')", name=op.f("ck_conversation_messages_role")
+        ),
+    )
+    op.create_index("idx_conversation_messages_session", "conversation_messages", ["session_id", "user_id"])
+    op.create_index("idx_conversation_messages_session_created", "conversation_messages", ["session_id", "created_at"])
+    op.create_index("idx_conversation_messages_user", "conversation_messages", ["user_id"])
+    op.create_index("idx_conversation_messages_brand", "conversation_messages", ["brand_id"])
+    op.create_index("idx_conversation_messages_role", "conversation_messages", ["role"])
+    op.create_index(
+        "idx_conversation_messages_provider",
+        "conversation_messages",
+        ["provider"],
+        postgresql_where=sa.text("provider IS NOT NULL"),
+    )
+    op.create_index(
+        "idx_conversation_messages_cost",
+        "conversation_messages",
+        ["cost_usd"],
+        postgresql_where=sa.text("cost_usd > 0"),
+    )
+
+    op.sql(
+        """
+        CREATE FUNCTION public.update_session_on_message() RETURNS trigger
+        LANGUAGE plpgsql SET search_path = '' AS $$
+        BEGIN
+          UPDATE public.conversation_sessions AS s
+          SET last_activity_at = pg_catalog.now()
+          WHERE s.id = NEW.session_id AND s.user_id = NEW.user_id;
+          RETURN NEW;
+        END
+        $$;
+
+        CREATE TRIGGER trigger_update_session_on_message AFTER INSERT ON public.conversation_messages
+        FOR EACH ROW EXECUTE FUNCTION public.update_session_on_message();
+
+        CREATE FUNCTION public.get_conversation_history(p_session_id uuid, p_limit integer DEFAULT 50)
+        RETURNS TABLE (id uuid, role varchar, content text, created_at timestamptz)
+        LANGUAGE sql STABLE SET search_path = '' AS $$
+          SELECT m.id, m.role, m.content, m.created_at
+          FROM public.conversation_messages AS m
+          WHERE m.session_id = p_session_id
+          ORDER BY m.created_at, m.id
+          LIMIT p_limit
+        $$;
+
+        CREATE FUNCTION public.get_session_cost(p_session_id uuid) RETURNS numeric
+        LANGUAGE sql STABLE SET search_path = '' AS $$
+          SELECT coalesce(pg_catalog.sum(m.cost_usd), 0)
+          FROM public.conversation_messages AS m
+          WHERE m.session_id = p_session_id
+        $$;
+
+        CREATE FUNCTION public.get_session_message_stats(p_session_id uuid)
+        RETURNS TABLE (message_count bigint, total_tokens bigint, total_cost numeric, avg_latency_ms numeric)
+        LANGUAGE sql STABLE SET search_path = '' AS $$
+          SELECT pg_catalog.count(*), pg_catalog.sum(m.tokens_used), pg_catalog.sum(m.cost_usd), pg_catalog.avg(m.latency_ms)
+          FROM public.conversation_messages AS m
+          WHERE m.session_id = p_session_id
+        $$;
+
+        CREATE VIEW public.provider_usage_stats WITH (security_invoker = true) AS
+        SELECT m.provider, m.model_used, count(*) AS message_count, sum(m.tokens_used) AS total_tokens,
+               sum(m.cost_usd) AS total_cost, avg(m.latency_ms) AS avg_latency_ms
+        FROM public.conversation_messages AS m
+        WHERE m.provider IS NOT NULL
+        GROUP BY m.provider, m.model_used;
+
+        CREATE VIEW public.daily_message_volume WITH (security_invoker = true) AS
+        SELECT date_trunc('day', m.created_at, 'UTC') AS day, m.role, count(*) AS message_count,
+               sum(m.cost_usd) AS total_cost
+        FROM public.conversation_messages AS m
+        GROUP BY date_trunc('day', m.created_at, 'UTC'), m.role;
+        """
+    )
+    op.grant_only("FUNCTION update_session_on_message()")
+    for function in (
+        "get_conversation_history(uuid, integer)",
+        "get_session_cost(uuid)",
+        "get_session_message_stats(uuid)",
+    ):
+        op.grant_only(f"FUNCTION {function}", authenticated="EXECUTE", service_role="EXECUTE")
+    for view in ("provider_usage_stats", "daily_message_volume"):
+        op.grant_only(view, authenticated="SELECT", service_role="SELECT")
+
+    op.enable_row_level_security("conversation_messages")
+    op.create_owner_policies("conversation_messages", owner="user_id = (SELECT chat_internal.current_user_id())")
+    op.grant_only(
+        "conversation_messages",
+        authenticated="SELECT, INSERT, UPDATE, DELETE",
+        service_role="SELECT, INSERT, UPDATE, DELETE",
+    )
+
+
+def downgrade() -> None:
+    op.refuse_data_loss("messages of creative sessions", "SELECT count(*) FROM public.conversation_messages")
+    op.sql(
+        """
+        DROP VIEW public.daily_message_volume;
+        DROP VIEW public.provider_usage_stats;
+        DROP FUNCTION public.get_session_message_stats(uuid);
+        DROP FUNCTION public.get_session_cost(uuid);
+        DROP FUNCTION public.get_conversation_history(uuid, integer);
+        """
+    )
+    op.drop_table("conversation_messages")
+    op.sql("DROP FUNCTION public.update_session_on_message()")

@@ -1,0 +1,63 @@
+"""Validate what the chain has moved, in figures.
+
+What:   counts what must be none (messages without conversation, messages of another owner than their conversation, users with
+        messages and no conversation, sessions whose arrays were not expanded, constraints not validated, indexes not valid) and
+        what was moved.
+Why:    a change of this size says at its end that it is right, or stops and says what is not.
+Locks:  AccessShare: reads only.
+Undone: nothing to undo.
+
+Revision ID: 0023
+Revises: 0022
+"""
+
+from alembic import op
+
+revision = "0023"
+down_revision = "0022"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    op.verify(
+        none_of={
+            "chat messages without conversation": (
+                "SELECT count(*) FROM public.chat_messages WHERE conversation_id IS NULL"
+            ),
+            "chat messages whose owner is not their conversation's": (
+                "SELECT count(*) FROM public.chat_messages AS m JOIN public.conversations AS c ON c.id = m.conversation_id"
+                " WHERE c.user_id <> m.user_id"
+            ),
+            "messages whose owner is not their conversation's": (
+                "SELECT count(*) FROM public.messages AS m JOIN public.conversations AS c ON c.id = m.conversation_id"
+                " WHERE c.user_id <> m.user_id"
+            ),
+            "users with messages and no conversation": (
+                "SELECT count(DISTINCT m.user_id) FROM public.chat_messages AS m"
+                " WHERE NOT EXISTS (SELECT FROM public.conversations AS c WHERE c.user_id = m.user_id)"
+            ),
+            "kept arrays without their rows": (
+                "SELECT count(*) FROM chat_internal.chat_session_arrays AS a"
+                " WHERE jsonb_typeof(a.messages) = 'array' AND a.messages <> '[]'"
+                " AND NOT EXISTS (SELECT FROM public.messages AS m WHERE m.conversation_id = a.session_id)"
+            ),
+            "constraints not validated": (
+                "SELECT count(*) FROM pg_catalog.pg_constraint WHERE NOT convalidated"
+                " AND connamespace IN ('public'::regnamespace, 'chat_internal'::regnamespace)"
+            ),
+            "indexes not valid": (
+                "SELECT count(*) FROM pg_catalog.pg_index AS i JOIN pg_catalog.pg_class AS r ON r.oid = i.indexrelid"
+                " WHERE NOT i.indisvalid AND r.relnamespace IN ('public'::regnamespace, 'chat_internal'::regnamespace)"
+            ),
+        },
+        figures={
+            "conversations": "SELECT count(*) FROM public.conversations",
+            "messages": "SELECT count(*) FROM public.messages",
+            "chat messages": "SELECT count(*) FROM public.chat_messages",
+        },
+    )
+
+
+def downgrade() -> None:
+    """Undo nothing: the revision only looked."""

@@ -1,0 +1,18 @@
+"""What a database's catalog holds, compared with what the package expects of it.
+
+`alembic check` sees tables, columns and keys. Policies, the RLS flag, functions, triggers, views, grants,
+disabled triggers, unvalidated keys and INVALID indexes it does not see; each can open a table or lose a row.
+"""
+
+from app.catalog.comparison import Comparison, Difference, compare, load_expected, write_expected
+from app.catalog.snapshot import Snapshot, take_snapshot
+
+__all__ = [
+    "Comparison",
+    "Difference",
+    "Snapshot",
+    "compare",
+    "load_expected",
+    "take_snapshot",
+    "write_expected",
+]

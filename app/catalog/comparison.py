@@ -1,0 +1,166 @@
+"""Compare two snapshots: what the package expects, and what a database has."""
+
+import difflib
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from app.catalog.remedies import remedies
+from app.catalog.snapshot import Snapshot
+
+_CLIENTS = frozenset({"PUBLIC", "anon", "authenticated", "service_role"})
+_SINGULAR = {"indexes": "index", "policies": "policy"}
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One object that is not as expected, with those of its properties that differ.
+
+    `expected` is None where no such object should be, `found` is None where it is missing. `str()` tells an
+    operator what to change, and the statements that do it where the catalog alone can tell.
+    """
+
+    kind: str
+    identity: str
+    expected: Mapping[str, Any] | None
+    found: Mapping[str, Any] | None
+
+    def __str__(self) -> str:
+        name = f"{_SINGULAR.get(self.kind, self.kind.removesuffix('s'))} {self.identity}"
+        if self.found is None:
+            heading, details = f"{name} is missing", _told(self.expected or {})
+        elif self.expected is None:
+            heading, details = f"{name} is not part of the package", _told(self.found)
+        else:
+            heading, details = f"{name} differs", _changes(self.expected, self.found)
+        statements = remedies(self.kind, self.identity, self.expected, self.found)
+        mend = ["mend with:", *(f"  {statement}" for statement in statements)] if statements else []
+        return "\n  ".join([heading, *details, *mend])
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What sets a database apart from the package.
+
+    `missing`, `changed` and `dangerous` (additions that open or break our tables) are faults; `extras` are
+    what the database's own people added, for information.
+    """
+
+    missing: tuple[Difference, ...]
+    changed: tuple[Difference, ...]
+    dangerous: tuple[Difference, ...]
+    extras: tuple[Difference, ...]
+
+    @property
+    def differences(self) -> tuple[Difference, ...]:
+        """Every fault: empty when the database is what the package expects, extras aside."""
+        return self.missing + self.changed + self.dangerous
+
+
+def compare(expected: Snapshot, found: Snapshot) -> Comparison:
+    """Compare `found` with `expected`.
+
+    What stands on a missing table or in a missing schema is not reported again, nor what stands on a table of
+    the database's own.
+    """
+    missing: list[Difference] = []
+    changed: list[Difference] = []
+    dangerous: list[Difference] = []
+    extras: list[Difference] = []
+    for kind in sorted({*expected, *found}):
+        ours, theirs = expected.get(kind, {}), found.get(kind, {})
+        for identity in sorted({*ours, *theirs}):
+            if identity not in theirs:
+                if _holder_is_in(found, kind, identity):
+                    missing.append(Difference(kind, identity, ours[identity], None))
+            elif identity not in ours:
+                if _holder_is_in(expected, kind, identity):
+                    additions = dangerous if _is_dangerous(kind, theirs[identity]) else extras
+                    additions.append(Difference(kind, identity, None, theirs[identity]))
+            else:
+                wanted, had, strangers = _apart(ours[identity], theirs[identity])
+                if wanted:
+                    changed.append(Difference(kind, identity, wanted, had))
+                if strangers:
+                    nothing: dict[str, list[str]] = {role: [] for role in strangers}
+                    extras.append(Difference(kind, identity, {"grants": nothing}, {"grants": strangers}))
+    return Comparison(tuple(missing), tuple(changed), tuple(dangerous), tuple(extras))
+
+
+def load_expected() -> Snapshot:
+    """The catalog at head, as shipped in the package."""
+    snapshot: Snapshot = json.loads(resources.files(__package__).joinpath("head.json").read_text("utf-8"))
+    return snapshot
+
+
+def write_expected(snapshot: Snapshot) -> Path:
+    """Make `snapshot` the catalog that the package expects, in a checkout of its source; give the file's path."""
+    path = Path(__file__).with_name("head.json")
+    path.write_text(json.dumps(snapshot, indent=1, sort_keys=True, ensure_ascii=False) + "\n", "utf-8")
+    return path
+
+
+def _holder_is_in(snapshot: Snapshot, kind: str, identity: str) -> bool:
+    table = identity.rpartition(" on ")[2]
+    if table != identity and table not in {**snapshot.get("tables", {}), **snapshot.get("views", {})}:
+        return False
+    return kind == "schemas" or table.partition(".")[0] in snapshot.get("schemas", {})
+
+
+def _is_dangerous(kind: str, properties: Mapping[str, Any]) -> bool:
+    """Whether an addition to one of our tables lets others at its rows or makes our writes fail."""
+    if kind == "columns":
+        filled = properties["default"] or properties["identity"] or properties["generated"]
+        return bool(properties["not_null"]) and not filled
+    return (
+        kind in {"policies", "rules"}
+        or (kind == "constraints" and (not properties["validated"] or properties["disabled_triggers"] != []))
+        or (kind == "indexes" and not properties["valid"])
+    )
+
+
+def _apart(
+    ours: Mapping[str, Any], theirs: Mapping[str, Any]
+) -> tuple[dict[str, Any], dict[str, Any], dict[str, list[str]]]:
+    """Give the properties that differ, ours and theirs, and by role what is granted to roles that are not ours."""
+    keys = [key for key in sorted({*ours, *theirs}) if key != "grants" and ours.get(key) != theirs.get(key)]
+    expected, found = {key: ours.get(key) for key in keys}, {key: theirs.get(key) for key in keys}
+    granted, has = ours.get("grants", {}), theirs.get("grants", {})
+    strangers = {role: has[role] for role in has if role not in granted and role not in _CLIENTS}
+    roles = [role for role in sorted({*granted, *has} - {*strangers}) if granted.get(role) != has.get(role)]
+    if roles:
+        expected["grants"] = {role: granted.get(role, []) for role in roles}
+        found["grants"] = {role: has.get(role, []) for role in roles}
+    return expected, found, strangers
+
+
+def _told(properties: Mapping[str, Any]) -> Iterator[str]:
+    """Describe an object by what is set in it; a body would fill the screen."""
+    for name, value in properties.items():
+        if value and name not in {"body", "grants", "owner"}:
+            yield f"{name}: {_short(value)}"
+
+
+def _changes(expected: Mapping[str, Any], found: Mapping[str, Any]) -> Iterator[str]:
+    for name, wanted in expected.items():
+        value = found[name]
+        if name == "grants":
+            for role in sorted(wanted):
+                yield f"grants to {role}: expected {_short(wanted[role])}, found {_short(value[role])}"
+        elif isinstance(wanted, str) and isinstance(value, str) and max(len(wanted), len(value)) > 40:
+            yield f"{name}: expected (-) and found (+)"
+            diff = difflib.unified_diff(wanted.splitlines(), value.splitlines(), lineterm="", n=0)
+            yield from (f"  {line}" for line in diff if not line.startswith(("---", "+++", "@@")))
+        else:
+            yield f"{name}: expected {_short(wanted)}, found {_short(value)}"
+
+
+def _short(value: object) -> str:
+    if isinstance(value, list):
+        return ", ".join(value) or "none"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return "none" if value is None else str(value)

@@ -1,0 +1,201 @@
+"""One query for each kind of catalog object: rows of (identity text, properties jsonb).
+
+Each takes `:schemas` (text[]), reads pg_catalog alone and is run under an empty search_path, so that each name
+in a deparsed text is qualified. Roles come back by name, grants as [[grantee, privilege, grantable], ...] for
+`snapshot` to turn into what reads alike on every platform. Part of a table is identified as `name on table`.
+"""
+
+
+def _acl(entries: str) -> str:
+    return f"""(SELECT coalesce(jsonb_agg(jsonb_build_array(
+        CASE a.grantee WHEN 0 THEN 'PUBLIC' ELSE pg_get_userbyid(a.grantee) END,
+        a.privilege_type, a.is_grantable
+    )), '[]') FROM ({entries}) a)"""
+
+
+def _grants(acl: str, objtype: str, owner: str) -> str:
+    """A NULL acl means the default one, which PostgreSQL writes out as soon as anything is granted."""
+    return _acl(f"SELECT * FROM aclexplode(coalesce({acl}, acldefault('{objtype}', {owner})))")
+
+
+def _not_from_an_extension(catalog: str, oid: str) -> str:
+    return f"""NOT EXISTS (SELECT FROM pg_depend e
+        WHERE e.classid = '{catalog}'::regclass AND e.objid = {oid} AND e.deptype = 'e')"""
+
+
+_RELATION_GRANTS = _acl("""
+    SELECT d.grantee, d.privilege_type, d.is_grantable
+    FROM aclexplode(coalesce(c.relacl, acldefault('r', c.relowner))) d
+    UNION ALL
+    SELECT x.grantee, format('%s (%I)', x.privilege_type, g.attname), x.is_grantable
+    FROM pg_attribute g, aclexplode(g.attacl) x WHERE g.attrelid = c.oid AND NOT g.attisdropped""")
+
+_FROM_RELATIONS = f"""
+    FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace AND n.nspname = ANY(:schemas)
+        AND {_not_from_an_extension("pg_class", "c.oid")}"""
+
+SCHEMAS = f"""
+    SELECT quote_ident(n.nspname), jsonb_build_object(
+        'owner', pg_get_userbyid(n.nspowner), 'grants', {_grants("n.nspacl", "n", "n.nspowner")})
+    FROM pg_namespace n WHERE n.nspname = ANY(:schemas)"""
+
+TABLES = f"""
+    SELECT format('%I.%I', n.nspname, c.relname), jsonb_build_object(
+        'type', CASE c.relkind WHEN 'r' THEN 'ordinary' WHEN 'p' THEN 'partitioned' ELSE 'foreign' END,
+        'persistence', CASE c.relpersistence WHEN 'p' THEN 'permanent' ELSE 'unlogged' END,
+        'row_security', c.relrowsecurity,
+        'row_security_forced', c.relforcerowsecurity,
+        'owner', pg_get_userbyid(c.relowner),
+        'grants', {_RELATION_GRANTS})
+    {_FROM_RELATIONS} WHERE c.relkind IN ('r', 'p', 'f')"""
+
+# PostgreSQL 18 can hold NOT NULL as NOT VALID: attnotnull is true, and old rows may be NULL all the same.
+COLUMNS = f"""
+    SELECT format('%I on %I.%I', a.attname, n.nspname, c.relname), jsonb_build_object(
+        'type', format_type(a.atttypid, a.atttypmod),
+        'collation', CASE WHEN a.attcollation <> t.typcollation THEN a.attcollation::regcollation::text END,
+        'not_null', CASE WHEN EXISTS (SELECT FROM pg_constraint k WHERE k.conrelid = c.oid AND k.contype = 'n'
+                AND k.conkey = ARRAY[a.attnum] AND NOT k.convalidated) THEN to_jsonb('not valid'::text)
+            ELSE to_jsonb(a.attnotnull) END,
+        'default', pg_get_expr(d.adbin, d.adrelid),
+        'identity', CASE a.attidentity WHEN 'a' THEN 'always' WHEN 'd' THEN 'by default' END,
+        'generated', CASE a.attgenerated WHEN 's' THEN 'stored' WHEN 'v' THEN 'virtual' END)
+    {_FROM_RELATIONS}
+    JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+    JOIN pg_type t ON t.oid = a.atttypid
+    LEFT JOIN pg_attrdef d ON d.adrelid = c.oid AND d.adnum = a.attnum
+    WHERE c.relkind IN ('r', 'p', 'f')"""
+
+# NOT NULL is a constraint since PostgreSQL 18; here it is a property of the column on every version. ALTER TABLE
+# ... DISABLE TRIGGER ALL also stops the internal triggers that enforce a key, on either of its tables.
+CONSTRAINTS = f"""
+    SELECT format('%I on %I.%I', k.conname, n.nspname, c.relname), jsonb_build_object(
+        'type', CASE k.contype WHEN 'c' THEN 'check' WHEN 'f' THEN 'foreign key' WHEN 'p' THEN 'primary key'
+            WHEN 'u' THEN 'unique' ELSE 'exclusion' END,
+        'definition', regexp_replace(pg_get_constraintdef(k.oid), ' NOT VALID$', ''),
+        'validated', k.convalidated,
+        'disabled_triggers', to_jsonb(ARRAY(SELECT format('%I on %s', g.tgname, g.tgrelid::regclass)
+            FROM pg_trigger g WHERE g.tgconstraint = k.oid AND g.tgenabled = 'D' ORDER BY 1)))
+    {_FROM_RELATIONS} JOIN pg_constraint k ON k.conrelid = c.oid AND k.contype IN ('c', 'f', 'p', 'u', 'x')"""
+
+# The index of a primary key, of a unique or of an exclusion constraint is reported as the constraint it serves.
+INDEXES = f"""
+    SELECT format('%I on %I.%I', ic.relname, n.nspname, c.relname), jsonb_build_object(
+        'definition', pg_get_indexdef(i.indexrelid),
+        'unique', i.indisunique,
+        'valid', i.indisvalid AND i.indisready AND i.indislive)
+    {_FROM_RELATIONS}
+    JOIN pg_index i ON i.indrelid = c.oid JOIN pg_class ic ON ic.oid = i.indexrelid
+    WHERE NOT EXISTS (SELECT FROM pg_constraint k
+        WHERE k.conindid = i.indexrelid AND k.contype IN ('p', 'u', 'x'))"""
+
+TRIGGERS = f"""
+    SELECT format('%I on %I.%I', g.tgname, n.nspname, c.relname), jsonb_build_object(
+        'definition', pg_get_triggerdef(g.oid),
+        'enabled', CASE g.tgenabled WHEN 'O' THEN 'yes' WHEN 'D' THEN 'no' WHEN 'R' THEN 'replica'
+            ELSE 'always' END)
+    {_FROM_RELATIONS} JOIN pg_trigger g ON g.tgrelid = c.oid AND NOT g.tgisinternal"""
+
+FUNCTIONS = f"""
+    SELECT format('%I.%I(%s)', n.nspname, p.proname, oidvectortypes(p.proargtypes)), jsonb_build_object(
+        'type', CASE p.prokind WHEN 'f' THEN 'function' WHEN 'p' THEN 'procedure' WHEN 'a' THEN 'aggregate'
+            ELSE 'window' END,
+        'arguments', pg_get_function_arguments(p.oid),
+        'result', pg_get_function_result(p.oid),
+        'language', (SELECT l.lanname FROM pg_language l WHERE l.oid = p.prolang),
+        'volatility', CASE p.provolatile WHEN 'i' THEN 'immutable' WHEN 's' THEN 'stable' ELSE 'volatile' END,
+        'parallel', CASE p.proparallel WHEN 's' THEN 'safe' WHEN 'r' THEN 'restricted' ELSE 'unsafe' END,
+        'strict', p.proisstrict,
+        'leakproof', p.proleakproof,
+        'security_definer', p.prosecdef,
+        'settings', to_jsonb(coalesce(p.proconfig, '{{}}')),
+        'body', p.prosrc,
+        'definition', pg_get_function_sqlbody(p.oid),
+        'owner', pg_get_userbyid(p.proowner),
+        'grants', {_grants("p.proacl", "f", "p.proowner")})
+    FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace AND n.nspname = ANY(:schemas)
+        AND {_not_from_an_extension("pg_proc", "p.oid")}
+    WHERE NOT EXISTS (SELECT FROM pg_depend i  -- the constructors of a range type
+        WHERE i.classid = 'pg_proc'::regclass AND i.objid = p.oid AND i.deptype = 'i')"""
+
+VIEWS = f"""
+    SELECT format('%I.%I', n.nspname, c.relname), jsonb_build_object(
+        'type', CASE c.relkind WHEN 'v' THEN 'view' ELSE 'materialized view' END,
+        'definition', pg_get_viewdef(c.oid),
+        'options', to_jsonb(coalesce(c.reloptions, '{{}}')),
+        'owner', pg_get_userbyid(c.relowner),
+        'grants', {_RELATION_GRANTS})
+    {_FROM_RELATIONS} WHERE c.relkind IN ('v', 'm')"""
+
+POLICIES = f"""
+    SELECT format('%I on %I.%I', p.polname, n.nspname, c.relname), jsonb_build_object(
+        'command', CASE p.polcmd WHEN 'r' THEN 'SELECT' WHEN 'a' THEN 'INSERT' WHEN 'w' THEN 'UPDATE'
+            WHEN 'd' THEN 'DELETE' ELSE 'ALL' END,
+        'permissive', p.polpermissive,
+        'roles', to_jsonb(ARRAY(SELECT CASE r WHEN 0 THEN 'PUBLIC' ELSE pg_get_userbyid(r) END
+            FROM unnest(p.polroles) r)),
+        'using', pg_get_expr(p.polqual, p.polrelid),
+        'check', pg_get_expr(p.polwithcheck, p.polrelid))
+    {_FROM_RELATIONS} JOIN pg_policy p ON p.polrelid = c.oid"""
+
+RULES = f"""
+    SELECT format('%I on %I.%I', r.rulename, n.nspname, c.relname), jsonb_build_object(
+        'definition', pg_get_ruledef(r.oid), 'enabled', r.ev_enabled <> 'D')
+    {_FROM_RELATIONS} JOIN pg_rewrite r ON r.ev_class = c.oid AND r.rulename <> '_RETURN'"""
+
+SEQUENCES = f"""
+    SELECT format('%I.%I', n.nspname, c.relname), jsonb_build_object(
+        'type', format_type(s.seqtypid, NULL),
+        'start', s.seqstart, 'increment', s.seqincrement, 'minimum', s.seqmin, 'maximum', s.seqmax,
+        'cycle', s.seqcycle,
+        'owned_by', (SELECT format('%I on %s', a.attname, d.refobjid::regclass)
+            FROM pg_depend d JOIN pg_attribute a ON a.attrelid = d.refobjid AND a.attnum = d.refobjsubid
+            WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype IN ('a', 'i')),
+        'owner', pg_get_userbyid(c.relowner),
+        'grants', {_grants("c.relacl", "s", "c.relowner")})
+    {_FROM_RELATIONS} JOIN pg_sequence s ON s.seqrelid = c.oid"""
+
+# Enums, domains, ranges and free-standing composite types; a table's row type goes with its table.
+TYPES = f"""
+    SELECT format('%I.%I', n.nspname, t.typname), jsonb_build_object(
+        'type', CASE t.typtype WHEN 'e' THEN 'enum' WHEN 'd' THEN 'domain' WHEN 'r' THEN 'range'
+            ELSE 'composite' END,
+        'labels', to_jsonb(ARRAY(SELECT e.enumlabel FROM pg_enum e
+            WHERE e.enumtypid = t.oid ORDER BY e.enumsortorder)),
+        'base', CASE t.typtype WHEN 'd' THEN format_type(t.typbasetype, t.typtypmod)
+            WHEN 'r' THEN (SELECT format_type(r.rngsubtype, NULL) FROM pg_range r
+                WHERE r.rngtypid = t.oid) END,
+        'not_null', t.typnotnull,
+        'default', t.typdefault,
+        'attributes', to_jsonb(ARRAY(SELECT format('%I %s', a.attname, format_type(a.atttypid, a.atttypmod))
+            FROM pg_attribute a WHERE a.attrelid = t.typrelid AND a.attnum > 0 AND NOT a.attisdropped
+            ORDER BY a.attnum)),
+        'constraints', to_jsonb(ARRAY(SELECT format('%I %s', k.conname, pg_get_constraintdef(k.oid))
+            FROM pg_constraint k WHERE k.contypid = t.oid AND k.contype = 'c' ORDER BY k.conname)),
+        'owner', pg_get_userbyid(t.typowner),
+        'grants', {_grants("t.typacl", "T", "t.typowner")})
+    FROM pg_type t JOIN pg_namespace n ON n.oid = t.typnamespace AND n.nspname = ANY(:schemas)
+        AND {_not_from_an_extension("pg_type", "t.oid")}
+    LEFT JOIN pg_class c ON c.oid = t.typrelid
+    WHERE t.typtype IN ('e', 'd', 'r') OR (t.typtype = 'c' AND c.relkind = 'c')"""
+
+BY_KIND = {
+    "schemas": SCHEMAS,
+    "tables": TABLES,
+    "columns": COLUMNS,
+    "constraints": CONSTRAINTS,
+    "indexes": INDEXES,
+    "triggers": TRIGGERS,
+    "functions": FUNCTIONS,
+    "views": VIEWS,
+    "policies": POLICIES,
+    "rules": RULES,
+    "sequences": SEQUENCES,
+    "types": TYPES,
+}
+
+# Whoever owns the version table runs the chain, and so owns the package's objects.
+TABLE_OWNER = """
+    SELECT coalesce((SELECT pg_get_userbyid(c.relowner)
+        FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+        WHERE c.relname = 'alembic_version' AND n.nspname = ANY(:schemas) LIMIT 1), current_user)"""

@@ -1,0 +1,165 @@
+"""Which database a command works on, and whether it may: address, version, pooler and rights, checked before anything is changed."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import sqlalchemy as sa
+from alembic.util import CommandError
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError
+
+from app import embedded
+
+INTERNAL_SCHEMA = "chat_internal"
+OLDEST_SUPPORTED = 15
+
+
+@contextlib.contextmanager
+def database_url(given: str | None = None, root: Path | None = None) -> Iterator[sa.URL]:
+    """Yield the address to work on: ``given``, else ``DATABASE_URL``, else that of the embedded server while it runs.
+
+    ``root`` is the folder that holds ``.pgdata`` (default: the current one).
+    Raises :class:`alembic.util.CommandError` for an address that is none of PostgreSQL's.
+    """
+    text = given or os.environ.get("DATABASE_URL")
+    if text:
+        yield parse_url(text)
+        return
+    try:
+        with embedded.running(embedded.default_data_dir(root or Path.cwd())) as server:
+            yield server.url()
+    except embedded.EmbeddedServerError as error:
+        raise CommandError(str(error)) from error
+
+
+def parse_url(text: str) -> sa.URL:
+    """Read ``postgresql://`` or ``postgresql+psycopg://`` into the form our engine takes.
+
+    Raises :class:`alembic.util.CommandError`, without the password, for anything else.
+    """
+    expected = "Expected postgresql://USER:PASSWORD@HOST:5432/DATABASE; unset DATABASE_URL to use the embedded server."
+    try:
+        url = make_url(text)
+    except (ArgumentError, ValueError):
+        raise CommandError(f"DATABASE_URL is not an address, so nothing was run. {expected}") from None
+    if url.drivername not in ("postgresql", "postgres", "postgresql+psycopg"):
+        raise CommandError(f"DATABASE_URL speaks of {url.drivername!r}, so nothing was run. {expected}")
+    return url.set(drivername="postgresql+psycopg")
+
+
+def create_engine(url: sa.URL) -> sa.Engine:
+    """Return an engine for ``url`` that keeps no connection of its own."""
+    return sa.create_engine(url, poolclass=sa.NullPool, connect_args={"application_name": "chat-schema"})
+
+
+@contextlib.contextmanager
+def connect(url: sa.URL) -> Iterator[sa.Connection]:
+    """Yield a connection to a server that is fit for migrations, and turn what a user can cause into one message.
+
+    Raises :class:`alembic.util.CommandError` when the server cannot be reached, is older than PostgreSQL 15, or is
+    reached through a pooler in transaction mode.
+    """
+    try:
+        with create_engine(url).connect() as connection:
+            _refuse_old_server(connection)
+            _refuse_transaction_pooler(connection)
+            connection.rollback()
+            yield connection
+    except OperationalError as error:
+        if error.connection_invalidated or error.statement is None:
+            raise CommandError(
+                f"Cannot reach PostgreSQL at {shown(url)}: {first_line(error)}\n"
+                "What was committed before stays; the rest was not done. Check that the server runs and that "
+                "DATABASE_URL is right, then run the command again (unset DATABASE_URL to use the embedded server)."
+            ) from error
+        raise
+
+
+@contextlib.contextmanager
+def explained_errors() -> Iterator[None]:
+    """Turn an error of the database into the one message that says what it means for the run."""
+    try:
+        yield
+    except DBAPIError as error:
+        state = getattr(error.orig, "sqlstate", None) or "no SQLSTATE"
+        mend = {
+            "42501": "Run it as the owner of the tables, or have an administrator grant what is missing.",
+            "57014": "A statement_timeout or a cancel ended the statement; run the command again to go on.",
+            "53100": "The server's disk is full; free some room and run the command again to go on.",
+        }.get(state, "Mend the cause and run the command again: finished revisions and batches are kept.")
+        raise CommandError(
+            f"PostgreSQL refused a statement ({state}): {first_line(error)}\n"
+            f"The revision it belongs to was rolled back; finished ones stay. {mend}"
+        ) from error
+
+
+def require_rights(connection: sa.Connection) -> None:
+    """Raise :class:`alembic.util.CommandError`, with the statement to grant it, when the login may not migrate here."""
+    row = connection.execute(
+        sa.text(
+            "SELECT current_user AS login, current_database() AS database,"
+            " has_schema_privilege('public', 'CREATE') AS may_create_tables,"
+            " to_regnamespace(:schema) IS NOT NULL"
+            "   OR has_database_privilege(current_database(), 'CREATE') AS may_create_schema"
+        ),
+        {"schema": INTERNAL_SCHEMA},
+    ).one()
+    quote = connection.dialect.identifier_preparer.quote_identifier
+    missing = []
+    if not row.may_create_schema:
+        missing.append(f"GRANT CREATE ON DATABASE {quote(row.database)} TO {quote(row.login)};")
+    if not row.may_create_tables:
+        missing.append(f"GRANT CREATE ON SCHEMA public TO {quote(row.login)};")
+    if missing:
+        raise CommandError(
+            f"The login {row.login!r} may not create objects in the database {row.database!r}, so nothing was run. "
+            "Have its owner run:\n  " + "\n  ".join(missing)
+        )
+
+
+def shown(url: sa.URL) -> str:
+    """Return ``url`` as it may be printed: without its password."""
+    return url.set(password=None).render_as_string(hide_password=True)
+
+
+def first_line(error: DBAPIError) -> str:
+    """Return what the server or the driver said, without statement and parameters, which can hold user data."""
+    return str(error.orig).strip().splitlines()[0] if str(error.orig).strip() else type(error.orig).__name__
+
+
+def _refuse_old_server(connection: sa.Connection) -> None:
+    version = connection.dialect.server_version_info
+    if version is not None and int(version[0]) < OLDEST_SUPPORTED:
+        raise CommandError(
+            f"This server is PostgreSQL {version[0]}, so nothing was run: chat-schema needs {OLDEST_SUPPORTED} or newer "
+            "(security_invoker views). Upgrade the server, then run the command again."
+        )
+
+
+def _refuse_transaction_pooler(connection: sa.Connection) -> None:
+    """Refuse a pooler that hands the server session to others between our transactions.
+
+    Session locks exclude nobody there and SET reaches other clients. Behind a pooler the backend's own process id is
+    not the one the driver was told at connect; if then two of our connections meet in one backend, or one of ours
+    changes its backend, the pooler works by transaction.
+    """
+    backend = sa.text("SELECT pg_backend_pid()")
+    told = connection.connection.driver_connection.info.backend_pid  # type: ignore[union-attr]
+    first = connection.scalar(backend)
+    connection.commit()
+    if first == told:
+        return
+    with connection.engine.connect() as other:
+        second = other.scalar(backend)
+        again = connection.scalar(backend)
+        connection.commit()
+    if second == first or again != first:
+        raise CommandError(
+            f"{shown(connection.engine.url)} leads to a pooler in transaction mode, so nothing was run: locks and "
+            "settings of a migration would reach other clients' sessions. Point DATABASE_URL at the server itself "
+            'or at a session-mode port (on hosted platforms the "direct connection").'
+        )

@@ -1,0 +1,50 @@
+"""A chat message of the older store, which knew one flat history a user. New code writes `Message`."""
+
+from datetime import datetime
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+from sqlalchemy import FetchedValue, ForeignKeyConstraint, Index, func, text
+from sqlalchemy.orm import Mapped, mapped_column, relationship
+
+from app.models.base import Base
+from app.models.types import UserId, UuidPk
+
+if TYPE_CHECKING:
+    from app.models.conversation import Conversation
+    from app.models.user import User
+
+
+class ChatMessage(Base):
+    """One turn of a user's flat history."""
+
+    __tablename__ = "chat_messages"
+
+    id: Mapped[UuidPk] = mapped_column(insert_sentinel=True)
+    user_id: Mapped[UserId]
+    role: Mapped[str]  # no CHECK: old rows hold what they hold
+    content: Mapped[str]
+    created_at: Mapped[datetime | None] = mapped_column(server_default=func.now())
+    # Where a client leaves it out, a trigger takes the owner's default conversation, hence the FetchedValue.
+    conversation_id: Mapped[UUID] = mapped_column(server_default=FetchedValue())
+
+    __table_args__ = (
+        # Composite, so that a message never stands in another user's conversation.
+        ForeignKeyConstraint(
+            ["conversation_id", "user_id"],
+            ["conversations.id", "conversations.user_id"],
+            name="fk_chat_messages_conversation",
+            ondelete="CASCADE",
+        ),
+        # The cascade from conversations, which deletes by both columns.
+        Index("idx_chat_messages_conversation", "conversation_id", "user_id"),
+        # The latest messages of a conversation.
+        Index("idx_chat_messages_conv_created", "conversation_id", text("created_at DESC")),
+        # The latest messages of a user, as the flat clients read them; the cascade from users.
+        Index("idx_chat_messages_user_created", "user_id", text("created_at DESC")),
+    )
+
+    conversation: Mapped["Conversation"] = relationship(back_populates="chat_messages", lazy="raise_on_sql")
+    # Both relationships write user_id: a message may come with its user alone, `ChatMessage(user=...)`, and
+    # is then inserted after it. Give one or the other: with both, one of them decides the owner.
+    user: Mapped["User"] = relationship(lazy="raise_on_sql", overlaps="conversation,chat_messages")

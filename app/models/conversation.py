@@ -1,0 +1,70 @@
+"""A conversation: one thread of messages, owned by one user, personal or within a tenant."""
+
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+from sqlalchemy import ForeignKey, Index, text
+from sqlalchemy.orm import Mapped, WriteOnlyMapped, mapped_column, relationship
+
+from app.models.base import Base
+from app.models.types import CreatedAt, JsonObject, UpdatedAt, UserId, UuidPk
+
+if TYPE_CHECKING:
+    from app.models.chat_message import ChatMessage
+    from app.models.message import Message
+    from app.models.tenant import Tenant
+    from app.models.user import User
+
+
+class Conversation(Base):
+    """One thread of a user.
+
+    A new message moves `updated_at` in the database; a loaded conversation shows it after `refresh()`.
+    """
+
+    __tablename__ = "conversations"
+
+    id: Mapped[UuidPk] = mapped_column(insert_sentinel=True)
+    # NULL is a personal conversation. With a tenant it is visible only while its owner is a member.
+    tenant_id: Mapped[UUID | None] = mapped_column(ForeignKey("tenants.id", ondelete="CASCADE"))
+    user_id: Mapped[UserId]
+    title: Mapped[str | None] = mapped_column(server_default="New Conversation")
+    # The column is `metadata`; a declarative class keeps that name for its MetaData.
+    metadata_: Mapped[JsonObject] = mapped_column("metadata", server_default=text("'{}'"))
+    created_at: Mapped[CreatedAt]
+    updated_at: Mapped[UpdatedAt]
+
+    __table_args__ = (
+        # A user's earliest conversation, which takes the chat messages that name none.
+        Index("idx_conversations_user_created", "user_id", text("created_at DESC")),
+        # What the composite keys of messages and chat_messages point at.
+        Index("idx_conversations_user_id", "user_id", "id", unique=True),
+        # The sidebar: a user's conversations, the latest active first.
+        Index("idx_conversations_user_id_updated_at", "user_id", text("updated_at DESC")),
+        # A tenant's conversations, and the cascade from tenants.
+        Index("idx_conversations_tenant_id", "tenant_id"),
+        # What a user owns in tenants it has left: chat_internal.lost_conversation_ids() steps along it.
+        Index(
+            "idx_conversations_user_id_tenant_id",
+            "user_id",
+            "tenant_id",
+            postgresql_where=text("tenant_id IS NOT NULL"),
+        ),
+    )
+
+    user: Mapped["User"] = relationship(back_populates="conversations", lazy="raise_on_sql")
+    tenant: Mapped["Tenant | None"] = relationship(back_populates="conversations", lazy="raise_on_sql")
+
+    # `seq` settles the ties: a question and its answer written in one transaction share their created_at.
+    messages: WriteOnlyMapped["Message"] = relationship(
+        back_populates="conversation",
+        cascade="all, delete-orphan",
+        passive_deletes=True,
+        order_by="(Message.created_at, Message.seq)",
+    )
+    chat_messages: WriteOnlyMapped["ChatMessage"] = relationship(
+        back_populates="conversation",
+        cascade="all, delete-orphan",
+        passive_deletes=True,
+        order_by="ChatMessage.created_at",
+    )

@@ -1,0 +1,164 @@
+"""Creative sessions: a user works with a director agent on a brand, from a first idea to something delivered.
+
+A `Brand` is what the work is for, a `ConversationSession` one piece of work and its state, a
+`ConversationMessage` one turn of it with what the turn cost.
+"""
+
+from datetime import datetime
+from typing import TYPE_CHECKING, Literal, get_args
+from uuid import UUID
+
+from sqlalchemy import (
+    ARRAY,
+    CheckConstraint,
+    FetchedValue,
+    ForeignKey,
+    ForeignKeyConstraint,
+    Index,
+    String,
+    Uuid,
+    func,
+    text,
+)
+from sqlalchemy.orm import Mapped, WriteOnlyMapped, mapped_column, relationship
+
+from app.models.base import Base
+from app.models.types import (
+    CreatedAt,
+    JsonArray,
+    JsonObject,
+    Str50,
+    Str100,
+    Str255,
+    UpdatedAt,
+    Usd,
+    UserId,
+    UuidPk,
+)
+
+if TYPE_CHECKING:
+    from app.models.user import User
+
+SessionMessageRole = Literal["user", "assistant", "system", "director"]
+
+
+class Brand(Base):
+    """A brand of a user. Other users may hold sessions on it; each session belongs to who started it."""
+
+    __tablename__ = "brands"
+
+    id: Mapped[UuidPk] = mapped_column(insert_sentinel=True)
+    user_id: Mapped[UserId]
+    name: Mapped[Str255]
+    created_at: Mapped[CreatedAt]
+    updated_at: Mapped[UpdatedAt]
+
+    # A user's brands, and the cascade from users.
+    __table_args__ = (Index("idx_brands_user", "user_id"),)
+
+    user: Mapped["User"] = relationship(back_populates="brands", lazy="raise_on_sql")
+    sessions: WriteOnlyMapped["ConversationSession"] = relationship(
+        back_populates="brand",
+        cascade="all, delete-orphan",
+        passive_deletes=True,
+        order_by="ConversationSession.created_at.desc()",
+    )
+
+
+class ConversationSession(Base):
+    """One piece of work. `delivered` and `cancelled` end it; any other state is the application's."""
+
+    __tablename__ = "conversation_sessions"
+
+    id: Mapped[UuidPk] = mapped_column(insert_sentinel=True)
+    brand_id: Mapped[UUID] = mapped_column(ForeignKey("brands.id", ondelete="CASCADE"))
+    user_id: Mapped[UserId]
+    state: Mapped[Str50] = mapped_column(server_default="initial")
+    parsed_intent: Mapped[JsonObject | None]
+    answered_questions: Mapped[JsonObject | None] = mapped_column(server_default=text("'{}'"))
+    pending_questions: Mapped[JsonArray | None] = mapped_column(server_default=text("'[]'"))
+    # Ids of the application's knowledge bases and task plans, which are not tables of ours: no foreign key.
+    selected_kb_ids: Mapped[list[UUID] | None] = mapped_column(ARRAY(Uuid), server_default=text("'{}'"))
+    active_task_plan_id: Mapped[UUID | None]
+    created_at: Mapped[CreatedAt]
+    # Moved by the trigger `update_session_activity()`, and by every new message.
+    last_activity_at: Mapped[datetime] = mapped_column(server_default=func.now(), server_onupdate=FetchedValue())
+    completed_at: Mapped[datetime | None]
+
+    __table_args__ = (
+        # What the composite key of conversation_messages points at; the cascade from users.
+        Index("idx_conversation_sessions_user", "user_id", "id", unique=True),
+        # A brand's sessions, and the cascade from brands.
+        Index("idx_conversation_sessions_brand", "brand_id"),
+        # The purge: delivered or cancelled sessions of some age.
+        Index("idx_conversation_sessions_state", "state"),
+        # A user's open sessions, the latest active first.
+        Index(
+            "idx_conversation_sessions_active",
+            "user_id",
+            text("last_activity_at DESC"),
+            postgresql_where=text("state NOT IN ('delivered', 'cancelled')"),
+        ),
+        # A user's sessions, newest first.
+        Index("idx_conversation_sessions_recent", "user_id", text("created_at DESC")),
+    )
+
+    user: Mapped["User"] = relationship(back_populates="sessions", lazy="raise_on_sql")
+    brand: Mapped["Brand"] = relationship(back_populates="sessions", lazy="raise_on_sql")
+    messages: WriteOnlyMapped["ConversationMessage"] = relationship(
+        back_populates="session",
+        cascade="all, delete-orphan",
+        passive_deletes=True,
+        order_by="ConversationMessage.created_at",
+    )
+
+
+class ConversationMessage(Base):
+    """One turn of a session, with model, tokens, price and latency where a model wrote it."""
+
+    __tablename__ = "conversation_messages"
+
+    id: Mapped[UuidPk] = mapped_column(insert_sentinel=True)
+    session_id: Mapped[UUID]
+    brand_id: Mapped[UUID] = mapped_column(ForeignKey("brands.id", ondelete="CASCADE"))
+    user_id: Mapped[UserId]
+    role: Mapped[SessionMessageRole] = mapped_column(String(20))
+    content: Mapped[str]
+    tokens_used: Mapped[int | None] = mapped_column(server_default=text("0"))
+    model_used: Mapped[Str100 | None]
+    provider: Mapped[Str50 | None]
+    cost_usd: Mapped[Usd | None] = mapped_column(server_default=text("0"))
+    latency_ms: Mapped[int | None]
+    action_taken: Mapped[Str100 | None]
+    questions_asked: Mapped[JsonArray | None]
+    delegation_plan: Mapped[JsonObject | None]
+    created_at: Mapped[CreatedAt]
+
+    __table_args__ = (
+        CheckConstraint(f"role IN {get_args(SessionMessageRole)}", name="role"),
+        # Composite, so that a message never stands in another user's session.
+        ForeignKeyConstraint(
+            ["session_id", "user_id"],
+            ["conversation_sessions.id", "conversation_sessions.user_id"],
+            ondelete="CASCADE",
+        ),
+        # The cascade from conversation_sessions, which deletes by both columns; sums over a session.
+        Index("idx_conversation_messages_session", "session_id", "user_id"),
+        # A session in order: get_conversation_history().
+        Index("idx_conversation_messages_session_created", "session_id", "created_at"),
+        # A user's messages, and the cascade from users.
+        Index("idx_conversation_messages_user", "user_id"),
+        # A brand's messages, and the cascade from brands.
+        Index("idx_conversation_messages_brand", "brand_id"),
+        # What the director said, across sessions.
+        Index("idx_conversation_messages_role", "role"),
+        # The view provider_usage_stats.
+        Index("idx_conversation_messages_provider", "provider", postgresql_where=text("provider IS NOT NULL")),
+        # The dearest turns.
+        Index("idx_conversation_messages_cost", "cost_usd", postgresql_where=text("cost_usd > 0")),
+    )
+
+    # Joins on the composite key and writes both columns: the owner follows from the session. A relationship
+    # to User would write user_id a second time, hence there is none.
+    session: Mapped["ConversationSession"] = relationship(back_populates="messages", lazy="raise_on_sql")
+    brand: Mapped["Brand"] = relationship(lazy="raise_on_sql")

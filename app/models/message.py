@@ -1,0 +1,70 @@
+"""A message: one turn of a conversation, or one step of a turn (a tool's call or result)."""
+
+from typing import TYPE_CHECKING, Literal, get_args
+from uuid import UUID
+
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    FetchedValue,
+    ForeignKeyConstraint,
+    Identity,
+    Index,
+    String,
+    text,
+)
+from sqlalchemy.orm import Mapped, mapped_column, relationship
+
+from app.models.base import Base
+from app.models.types import CreatedAt, JsonArray, JsonObject, UserId, UuidPk
+
+if TYPE_CHECKING:
+    from app.models.conversation import Conversation
+
+MessageRole = Literal["user", "assistant", "agent", "system", "tool"]
+
+
+class Message(Base):
+    """One turn. Listings are ordered by `created_at, seq`."""
+
+    __tablename__ = "messages"
+
+    id: Mapped[UuidPk] = mapped_column(insert_sentinel=True)
+    conversation_id: Mapped[UUID]
+    # The conversation's owner. A trigger fills it where the client leaves it out, hence the FetchedValue.
+    user_id: Mapped[UserId] = mapped_column(server_default=FetchedValue())
+    role: Mapped[MessageRole] = mapped_column(String(20))
+    content: Mapped[str]
+    tool_calls: Mapped[JsonArray | None]
+    metadata_: Mapped[JsonObject] = mapped_column("metadata", server_default=text("'{}'"))
+    # Chosen by the client: a request sent twice is stored once.
+    idempotency_key: Mapped[str | None]
+    # BY DEFAULT, not ALWAYS: adoption and restores write the order that the rows had.
+    seq: Mapped[int] = mapped_column(BigInteger, Identity(always=False))
+    created_at: Mapped[CreatedAt]
+
+    __table_args__ = (
+        CheckConstraint(f"role IN {get_args(MessageRole)}", name="role"),
+        # Composite, so that a message never stands in another user's conversation.
+        ForeignKeyConstraint(
+            ["conversation_id", "user_id"], ["conversations.id", "conversations.user_id"], ondelete="CASCADE"
+        ),
+        # The cascade from conversations, which deletes by both columns.
+        Index("idx_messages_conversation_id", "conversation_id", "user_id"),
+        # A user's messages, and the cascade from users.
+        Index("idx_messages_user_id", "user_id"),
+        # A page of a conversation in order: WHERE conversation_id ORDER BY created_at, seq LIMIT n.
+        Index("idx_messages_conversation_id_created_at", "conversation_id", "created_at", "seq"),
+        # INSERT ... ON CONFLICT (user_id, idempotency_key): one user's keys never meet another's.
+        Index(
+            "idx_messages_user_id_idempotency_key",
+            "user_id",
+            "idempotency_key",
+            unique=True,
+            postgresql_where=text("idempotency_key IS NOT NULL"),
+        ),
+    )
+
+    # Joins on the composite key and writes both columns: the owner follows from the conversation. A
+    # relationship to User would write user_id a second time, hence there is none.
+    conversation: Mapped["Conversation"] = relationship(back_populates="messages", lazy="raise_on_sql")

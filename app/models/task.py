@@ -1,0 +1,35 @@
+"""A task: one entry of a user's to-do list, which the user or an agent in a chat writes."""
+
+from typing import TYPE_CHECKING
+
+from sqlalchemy import Index, false, text
+from sqlalchemy.orm import Mapped, mapped_column, relationship
+
+from app.models.base import Base
+from app.models.types import CreatedAt, Str255, UpdatedAt, UserId, UuidPk
+
+if TYPE_CHECKING:
+    from app.models.user import User
+
+
+class Task(Base):
+    """Something a user wants done."""
+
+    __tablename__ = "tasks"
+
+    id: Mapped[UuidPk] = mapped_column(insert_sentinel=True)
+    user_id: Mapped[UserId]
+    title: Mapped[Str255]
+    description: Mapped[str | None]
+    completed: Mapped[bool] = mapped_column(server_default=false())
+    created_at: Mapped[CreatedAt]
+    updated_at: Mapped[UpdatedAt]
+
+    __table_args__ = (
+        # The cascade from users. The next index could serve it too; adopted databases have this one.
+        Index("idx_tasks_user_id", "user_id"),
+        # A user's tasks, newest first.
+        Index("idx_tasks_user_id_created_at", "user_id", text("created_at DESC")),
+    )
+
+    user: Mapped["User"] = relationship(back_populates="tasks", lazy="raise_on_sql")

@@ -1,0 +1,62 @@
+"""A tenant and its members.
+
+Membership decides what a tenant's conversations show: a user who leaves stops seeing them. Members read both
+tables, only service_role writes them.
+"""
+
+from typing import TYPE_CHECKING, Literal, get_args
+from uuid import UUID
+
+from sqlalchemy import CheckConstraint, ForeignKey, Index, String
+from sqlalchemy.orm import Mapped, WriteOnlyMapped, mapped_column, relationship
+
+from app.models.base import Base
+from app.models.types import CreatedAt, UpdatedAt, UserId, UuidPk
+
+if TYPE_CHECKING:
+    from app.models.conversation import Conversation
+    from app.models.user import User
+
+TenantRole = Literal["owner", "admin", "member"]
+
+
+class Tenant(Base):
+    """A team, customer or workspace that shares a product."""
+
+    __tablename__ = "tenants"
+
+    id: Mapped[UuidPk] = mapped_column(insert_sentinel=True)
+    name: Mapped[str]
+    created_at: Mapped[CreatedAt]
+    updated_at: Mapped[UpdatedAt]
+
+    memberships: Mapped[list["TenantUser"]] = relationship(
+        back_populates="tenant", cascade="all, delete-orphan", passive_deletes=True, lazy="raise_on_sql"
+    )
+    # Not delete-orphan: a conversation without a tenant is a personal one, not a stray.
+    conversations: WriteOnlyMapped["Conversation"] = relationship(
+        back_populates="tenant",
+        cascade="all",
+        passive_deletes=True,
+        order_by="Conversation.updated_at.desc()",
+    )
+
+
+class TenantUser(Base):
+    """One user's membership in one tenant."""
+
+    __tablename__ = "tenant_users"
+
+    tenant_id: Mapped[UUID] = mapped_column(ForeignKey("tenants.id", ondelete="CASCADE"), primary_key=True)
+    user_id: Mapped[UserId] = mapped_column(primary_key=True)
+    role: Mapped[TenantRole] = mapped_column(String(20), server_default="member")
+    created_at: Mapped[CreatedAt]
+
+    __table_args__ = (
+        CheckConstraint(f"role IN {get_args(TenantRole)}", name="role"),
+        # A user's tenants, and the cascade from users; the primary key leads with the tenant.
+        Index("idx_tenant_users_user_id", "user_id"),
+    )
+
+    tenant: Mapped["Tenant"] = relationship(back_populates="memberships", lazy="raise_on_sql")
+    user: Mapped["User"] = relationship(back_populates="memberships", lazy="raise_on_sql")

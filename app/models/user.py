@@ -1,0 +1,66 @@
+"""A user: whoever owns rows. Every other table leads back here, and deleting a user deletes all of it."""
+
+from typing import TYPE_CHECKING
+
+from sqlalchemy import CheckConstraint, Index, String
+from sqlalchemy.orm import Mapped, WriteOnlyMapped, mapped_column, relationship
+
+from app.models.base import Base
+from app.models.types import CreatedAt, Str255, UpdatedAt, UuidPk
+
+if TYPE_CHECKING:
+    from app.models.conversation import Conversation
+    from app.models.creative_session import Brand, ConversationSession
+    from app.models.task import Task
+    from app.models.tenant import TenantUser
+
+
+class User(Base):
+    """A person, or an anonymous visitor (no email).
+
+    On Supabase the row mirrors `auth.users` under the same id; elsewhere the service makes it.
+    """
+
+    __tablename__ = "users"
+
+    id: Mapped[UuidPk] = mapped_column(insert_sentinel=True)
+    email: Mapped[Str255 | None]
+
+    # NULL where an identity provider holds the credential. Only service_role may read the column, so no
+    # ordinary SELECT names it, and reading the attribute raises instead of sending a query that the database
+    # refuses. Who checks a password asks for it: `undefer(User.password_hash)`.
+    password_hash: Mapped[str | None] = mapped_column(String(255), deferred=True, deferred_raiseload=True)
+
+    created_at: Mapped[CreatedAt]
+    updated_at: Mapped[UpdatedAt]
+
+    __table_args__ = (
+        CheckConstraint("password_hash IS NULL OR email IS NOT NULL", name="password_needs_email"),
+        # Sign-in: the user with this address. NULLs do not collide.
+        Index("idx_users_email", "email", unique=True),
+    )
+
+    memberships: Mapped[list["TenantUser"]] = relationship(
+        back_populates="user", cascade="all, delete-orphan", passive_deletes=True, lazy="raise_on_sql"
+    )
+    brands: Mapped[list["Brand"]] = relationship(
+        back_populates="user", cascade="all, delete-orphan", passive_deletes=True, lazy="raise_on_sql"
+    )
+    tasks: WriteOnlyMapped["Task"] = relationship(
+        back_populates="user",
+        cascade="all, delete-orphan",
+        passive_deletes=True,
+        order_by="Task.created_at.desc()",
+    )
+    conversations: WriteOnlyMapped["Conversation"] = relationship(
+        back_populates="user",
+        cascade="all, delete-orphan",
+        passive_deletes=True,
+        order_by="Conversation.updated_at.desc()",
+    )
+    sessions: WriteOnlyMapped["ConversationSession"] = relationship(
+        back_populates="user",
+        cascade="all, delete-orphan",
+        passive_deletes=True,
+        order_by="ConversationSession.created_at.desc()",
+    )

@@ -1,0 +1,1 @@
+"""How revisions run on a database that is being written to: one deployer, short lock waits with retries, small batches."""

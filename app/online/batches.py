@@ -1,0 +1,243 @@
+"""The backfill: a table walked in TID ranges, each range its own commit, at a pace the application does not notice.
+
+A TID range reads each page once and needs no index and no sort; a loop by predicate reads the finished rows again and
+again. Rows that come or change behind the walk are the write trigger's, which a revision creates before it backfills.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import logging
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from types import FrameType
+
+import sqlalchemy as sa
+from alembic.util import CommandError
+from sqlalchemy.exc import DBAPIError
+
+from app.online.lock_retry import is_lock_error, pauses
+from app.online.progress import Progress
+from app.options import Options
+
+log = logging.getLogger("chat_schema")
+
+_SLOTS = 2048  # positions a page is given: more than the tuples that fit the largest block PostgreSQL can be built with
+_FIRST_BATCH = 16 * _SLOTS
+_LARGEST_BATCH = 16384 * _SLOTS
+_VACUUM_FROM_PAGES = 1024  # a smaller table is not worth a vacuum on the way
+_SWEEPS = 10
+
+
+@dataclasses.dataclass(frozen=True)
+class Backfill:
+    """What to do to every pending row of a table.
+
+    ``statement`` holds ``{batch}`` where the range of the rows ``alias`` goes and leaves rows alone that are not pending, so
+    that it can be run again; ``pending`` is a condition on ``alias`` that no row meets in the end.
+    """
+
+    name: str
+    table: str
+    alias: str
+    statement: str
+    pending: str
+
+    def batch(self, first: int, after: int) -> str:
+        """Return the statement for the positions ``first`` (included) to ``after`` (excluded)."""
+        return self.statement.replace(
+            "{batch}", f"{self.alias}.ctid >= {_tid(first)} AND {self.alias}.ctid < {_tid(after)}"
+        )
+
+    def whole(self) -> str:
+        """Return the statement for all rows at once, as an offline script runs it."""
+        return self.statement.replace("{batch}", "TRUE")
+
+    def any_pending(self) -> str:
+        """Return the query that tells whether a row is left."""
+        return f"SELECT EXISTS (SELECT FROM {self.table} AS {self.alias} WHERE {self.pending})"
+
+
+def run(engine: sa.Engine, backfill: Backfill, options: Options) -> int:
+    """Run ``backfill`` to its end and return how many rows it changed.
+
+    Goes on where a killed run stopped. Raises :class:`alembic.util.CommandError` when it was interrupted (what was
+    committed stays) or when rows stay pending after every sweep.
+    """
+    changed = 0
+    with engine.connect() as control:
+        for sweep in range(_SWEEPS):
+            if sweep and not control.scalar(sa.text(backfill.any_pending())):
+                break
+            control.rollback()
+            changed += _Walk(engine, control, backfill, options).run()
+        else:
+            raise CommandError(
+                f"{backfill.name}: rows of {backfill.table} still wait for their backfill after {_SWEEPS} sweeps; the revision "
+                "was not recorded and nothing was lost. A trigger that fills new rows is missing or disabled: run "
+                "`chat-schema verify` to see which, enable it, then run the upgrade again."
+            )
+        control.rollback()
+        control.execute(
+            sa.text("DELETE FROM chat_internal.backfill_progress WHERE name = :name"), {"name": backfill.name}
+        )
+        control.commit()
+    return changed
+
+
+class _Walk:
+    """One walk over the table, by one or more workers that share this object."""
+
+    def __init__(self, engine: sa.Engine, control: sa.Connection, backfill: Backfill, options: Options) -> None:
+        self._engine, self._control, self._backfill, self._options = engine, control, backfill, options
+        self._lock = threading.Lock()
+        self._stop = threading.Event()
+        self._running: set[int] = set()
+        self._changed = 0
+        size = control.scalar(
+            sa.text("SELECT pg_catalog.pg_relation_size(CAST(:name AS regclass))"), {"name": backfill.table}
+        )
+        block = control.scalar(sa.text("SELECT current_setting('block_size')::int"))
+        self._pages = int(size or 0) // int(block or 8192)
+        self._end = self._pages * _SLOTS
+        self._next = self._start_position()
+        self._vacuum_step = max(self._end // 10, 1) if self._pages >= _VACUUM_FROM_PAGES else self._end + 1
+        self._vacuum_at = self._next + self._vacuum_step
+        self._progress = Progress(backfill.name, self._end, min(self._next, self._end))
+
+    def run(self) -> int:
+        with _sigterm_interrupts(), ThreadPoolExecutor(self._options.backfill_workers, "backfill") as pool:
+            workers = [pool.submit(self._work) for _ in range(self._options.backfill_workers)]
+            try:
+                wait(workers, return_when=FIRST_EXCEPTION)
+            except KeyboardInterrupt:
+                self._stop.set()
+                wait(workers)
+                raise CommandError(
+                    f"{self._backfill.name} stopped at {self._progress.percent:.0f} %. What is done stays done: "
+                    "run it again to go on."
+                ) from None
+            finally:
+                self._stop.set()
+                self._progress.close()
+            for worker in workers:
+                worker.result()
+        return self._changed
+
+    def _start_position(self) -> int:
+        start = self._control.execute(
+            sa.text(
+                "INSERT INTO chat_internal.backfill_progress AS p (name, position) VALUES (:name, 0)"
+                " ON CONFLICT (name) DO UPDATE SET position = CASE WHEN p.position < :end THEN p.position ELSE 0 END"
+                " RETURNING position"
+            ),
+            {"name": self._backfill.name, "end": self._end},
+        ).scalar_one()
+        self._control.commit()
+        if start:
+            log.info("%s: goes on at %.0f %%", self._backfill.name, 100 * start / self._end)
+        return int(start)
+
+    def _work(self) -> None:
+        size = _FIRST_BATCH
+        with self._engine.connect().execution_options(no_parameters=True) as connection:
+            while not self._stop.is_set():
+                with self._lock:
+                    first, after = self._next, min(self._next + size, self._end)
+                    if first >= self._end:
+                        return
+                    self._next = after
+                    self._running.add(first)
+                try:
+                    size = self._range(connection, first, after, size)
+                except BaseException:
+                    self._stop.set()
+                    raise
+                if self._stop.is_set():
+                    return  # perhaps in the middle of the range: it stays marked, so that no position passes it
+                with self._lock:
+                    self._running.discard(first)
+                    vacuum = after >= self._vacuum_at
+                    if vacuum:
+                        self._vacuum_at = after + self._vacuum_step
+                if vacuum:
+                    self._vacuum()
+
+    def _range(self, connection: sa.Connection, first: int, after: int, size: int) -> int:
+        """Run the positions ``first`` to ``after``, in smaller pieces where locks stand in the way; return the next size."""
+        at = first
+        patience = pauses()
+        deadline = time.monotonic() + self._options.lock_retry_for
+        while at < after:
+            if self._stop.is_set() and at > first:
+                return size
+            upto = min(at + size, after)
+            began = time.monotonic()
+            try:
+                rows = self._batch(connection, first, at, upto)
+            except DBAPIError as error:
+                if not is_lock_error(error) or time.monotonic() > deadline:
+                    raise
+                # A client holds one of these rows. Waiting longer would make others wait for the rows we hold.
+                connection.rollback()
+                size = max(size // 4, 1)
+                time.sleep(next(patience))
+                continue
+            elapsed = time.monotonic() - began
+            with self._lock:
+                self._changed += rows
+                self._progress.advance(upto - at, rows)
+            at = upto
+            factor = min(max(self._options.batch_time / max(elapsed, 1e-4), 0.2), 2.0)
+            size = min(max(int(size * factor), 1), _LARGEST_BATCH)
+        return size
+
+    def _batch(self, connection: sa.Connection, first: int, at: int, upto: int) -> int:
+        with self._lock:
+            others = self._running - {first}
+            position = min([upto, *others])
+        with connection.begin():
+            connection.exec_driver_sql(
+                f"SET LOCAL lock_timeout = '{self._options.lock_timeout * 1000:.0f}ms'; SET LOCAL statement_timeout = 0"
+            )
+            rows = connection.exec_driver_sql(self._backfill.batch(at, upto)).rowcount
+            connection.execute(
+                sa.text(
+                    "UPDATE chat_internal.backfill_progress SET position = greatest(position, :position),"
+                    " rows_changed = rows_changed + :rows, updated_at = now() WHERE name = :name"
+                ),
+                {"name": self._backfill.name, "position": position, "rows": rows},
+            )
+        return int(rows)
+
+    def _vacuum(self) -> None:
+        """Give the space of the old row versions back to the batches that come, so that the table does not double."""
+        with contextlib.suppress(DBAPIError), self._engine.connect() as vacuum:
+            vacuum = vacuum.execution_options(isolation_level="AUTOCOMMIT")
+            # TRUNCATE would take AccessExclusive at the end of the table; a lock held by autovacuum is not waited for
+            vacuum.exec_driver_sql(f"VACUUM (TRUNCATE false, SKIP_LOCKED) {self._backfill.table}")
+
+
+def _tid(position: int) -> str:
+    return f"'({position // _SLOTS},{position % _SLOTS})'::tid"
+
+
+@contextlib.contextmanager
+def _sigterm_interrupts() -> Iterator[None]:
+    """Let SIGTERM (a deployment that is told to end) stop the walk as Ctrl-C does."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -1,0 +1,74 @@
+"""Who holds the lock that a migration waits for."""
+
+from __future__ import annotations
+
+import dataclasses
+import threading
+from types import TracebackType
+
+import sqlalchemy as sa
+
+_BLOCKERS = sa.text(
+    """
+    SELECT a.pid,
+           coalesce(nullif(a.application_name, ''), '(no application_name)') AS application,
+           coalesce(a.state, a.backend_type, 'unknown state') AS state,
+           extract(epoch FROM clock_timestamp() - coalesce(a.xact_start, a.backend_start))::float AS age,
+           left(regexp_replace(coalesce(a.query, ''), '\\s+', ' ', 'g'), 120) AS query
+    FROM pg_catalog.pg_stat_activity AS a
+    WHERE a.pid = ANY (pg_catalog.pg_blocking_pids(:waiting))
+    ORDER BY age DESC
+    """
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Blocker:
+    """A session that holds what another waits for; ``age`` is its transaction's, in seconds."""
+
+    pid: int
+    application: str
+    state: str
+    age: float
+    query: str
+
+    def __str__(self) -> str:
+        return f"pid {self.pid} ({self.application}, {self.state}, {self.age:.0f} s): {self.query}"
+
+
+class BlockerWatch:
+    """While entered, remember who blocks the backend ``waiting``; read :attr:`seen` afterwards.
+
+    A second connection has to look during the wait: once ``lock_timeout`` has ended it, nobody blocks any more.
+    """
+
+    def __init__(self, engine: sa.Engine, waiting: int, interval: float) -> None:
+        self.seen: dict[int, Blocker] = {}
+        self._engine = engine
+        self._waiting = waiting
+        self._interval = interval
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._look, name="blocker-watch", daemon=True)
+
+    def __enter__(self) -> BlockerWatch:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def _look(self) -> None:
+        try:
+            with self._engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+                while not self._stop.wait(self._interval):
+                    for row in connection.execute(_BLOCKERS, {"waiting": self._waiting}):
+                        self.seen[row.pid] = Blocker(*row)
+        except sa.exc.DBAPIError:
+            return  # the watch only explains; the wait it watches goes on or fails by itself
+
+    def describe(self) -> str:
+        """Return one line for each session seen, or that none was."""
+        return "; ".join(str(blocker) for blocker in self.seen.values()) or "a session that was gone before we looked"

@@ -1,0 +1,57 @@
+"""How a long step tells what it does: a bar on a terminal, plain log lines everywhere else."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+
+from tqdm import tqdm
+
+log = logging.getLogger("chat_schema")
+
+_LOG_EVERY = 10.0  # seconds between log lines where there is no terminal
+
+
+class Progress:
+    """Report on ``label`` while :meth:`advance` is called; ``total`` and ``done`` are in any unit of work."""
+
+    def __init__(self, label: str, total: int, done: int = 0, unit: str = "rows") -> None:
+        self._label, self._total, self._done, self._unit = label, total, done, unit
+        self._items = 0
+        self._started = self._logged = time.monotonic()
+        self._first = done
+        self._bar = tqdm(
+            desc=label,
+            total=self._total,
+            initial=done,
+            disable=not sys.stderr.isatty(),
+            bar_format="{desc} {percentage:3.0f}% |{bar:24}| {postfix[0]} [{elapsed}<{remaining}]",
+            postfix=[""],
+        )
+
+    @property
+    def percent(self) -> float:
+        """How much of the whole is done, 0 to 100."""
+        return 100.0 * min(self._done, self._total) / self._total if self._total else 100.0
+
+    def advance(self, work: int, items: int) -> None:
+        """Say that ``work`` units of the total were done and ``items`` rows changed by it."""
+        self._done += work
+        self._items += items
+        now = time.monotonic()
+        rate = self._items / max(now - self._started, 1e-9)
+        said = f"{self._items:,} {self._unit}, {rate:,.0f}/s"
+        self._bar.postfix[0] = said
+        self._bar.update(min(work, max(self._total - self._bar.n, 0)))
+        if self._bar.disable and now - self._logged >= _LOG_EVERY:
+            self._logged = now
+            pace = (self._done - self._first) / max(now - self._started, 1e-9)
+            left = max(self._total - self._done, 0) / max(pace, 1e-9)
+            log.info("%s: %.0f %%, %s, %.0f s left", self._label, self.percent, said, left)
+
+    def close(self) -> None:
+        """End the report; off a terminal with one line that sums it up."""
+        self._bar.close()
+        if self._bar.disable:
+            log.info("%s: %.0f %%, %s %s", self._label, self.percent, f"{self._items:,}", self._unit)

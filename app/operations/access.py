@@ -1,0 +1,173 @@
+"""Who may do what: roles, row level security, policies, grants."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from alembic.operations import Operations
+from alembic.util import CommandError
+
+from app.operations.registry import (
+    identifier,
+    is_offline,
+    literal,
+    operation,
+    options_of,
+    quoted,
+    quoted_role,
+    scalar,
+    statement,
+)
+
+_LOGICAL_ROLES = ("anon", "authenticated", "service_role")
+_COMMANDS = ("SELECT", "INSERT", "UPDATE", "DELETE")
+
+
+@operation
+def create_missing_roles(operations: Operations) -> None:
+    """Create the three NOLOGIN roles where the server has them not.
+
+    Roles belong to the whole server, so a downgrade leaves them. Raises :class:`alembic.util.CommandError` with the
+    statements for an administrator when the login may not create roles.
+    """
+    preparer = operations.get_context().dialect.identifier_preparer
+    roles = options_of(operations).roles
+    names = [roles.actual(logical) for logical in _LOGICAL_ROLES]
+    creations = {name: f"CREATE ROLE {preparer.quote_identifier(name)} NOLOGIN" for name in names}
+    if is_offline(operations):
+        for name, creation in creations.items():
+            statement(
+                operations,
+                f"DO $$ BEGIN IF NOT EXISTS (SELECT FROM pg_catalog.pg_roles WHERE rolname = {literal(name)})"
+                f" THEN {creation}; END IF; END $$",
+            )
+        return
+    missing = [
+        name for name in names if not scalar(operations, f"SELECT true FROM pg_roles WHERE rolname = {literal(name)}")
+    ]
+    if missing and not scalar(
+        operations, "SELECT rolcreaterole OR rolsuper FROM pg_roles WHERE rolname = current_user"
+    ):
+        raise CommandError(
+            "The login may not create roles and these are missing, so nothing was changed. Have an administrator run:\n  "
+            + "\n  ".join(creations[name] + ";" for name in missing)
+            + "\nthen run the upgrade again. (Other names: -x anon-role=, authenticated-role=, service-role=.)"
+        )
+    for name in missing:
+        statement(operations, creations[name])
+
+
+@operation
+def enable_row_level_security(operations: Operations, table: str) -> None:
+    """Turn row level security on, not FORCE: the owner's own backfill must see every row."""
+    statement(operations, f"ALTER TABLE {quoted(operations, table)} ENABLE ROW LEVEL SECURITY")
+
+
+@operation
+def create_policy(
+    operations: Operations,
+    name: str,
+    table: str,
+    command: str,
+    to: str,
+    using: str | None = None,
+    check: str | None = None,
+) -> None:
+    """Create one permissive policy: ``command`` is SELECT, INSERT, UPDATE, DELETE or ALL, ``to`` a logical role."""
+    text = (
+        f"CREATE POLICY {identifier(operations, name)} ON {quoted(operations, table)}"
+        f" AS PERMISSIVE FOR {command} TO {quoted_role(operations, to)}"
+    )
+    if using is not None:
+        text += f" USING ({using})"
+    if check is not None:
+        text += f" WITH CHECK ({check})"
+    statement(operations, text)
+
+
+@operation
+def drop_policy(operations: Operations, name: str, table: str) -> None:
+    """Drop one policy; it must exist."""
+    statement(operations, f"DROP POLICY {identifier(operations, name)} ON {quoted(operations, table)}")
+
+
+@operation
+def create_owner_policies(operations: Operations, table: str, owner: str) -> None:
+    """Create the five policies of a table whose rows have an owner.
+
+    ``<table>_select_own``, ``_insert_own``, ``_update_own``, ``_delete_own`` let role authenticated at the rows that meet
+    ``owner``; ``<table>_service`` lets service_role at all of them.
+    """
+    for command in _COMMANDS:
+        create_policy(
+            operations,
+            f"{table}_{command.lower()}_own",
+            table,
+            command,
+            to="authenticated",
+            using=None if command == "INSERT" else owner,
+            check=owner if command in ("INSERT", "UPDATE") else None,
+        )
+    create_service_policy(operations, table)
+
+
+@operation
+def alter_owner_policies(operations: Operations, table: str, owner: str) -> None:
+    """Replace the condition of the four ``_own`` policies that :func:`create_owner_policies` made."""
+    for command in _COMMANDS:
+        policy = identifier(operations, f"{table}_{command.lower()}_own")
+        using = "" if command == "INSERT" else f" USING ({owner})"
+        check = f" WITH CHECK ({owner})" if command in ("INSERT", "UPDATE") else ""
+        statement(operations, f"ALTER POLICY {policy} ON {quoted(operations, table)}{using}{check}")
+
+
+@operation
+def create_service_policy(operations: Operations, table: str) -> None:
+    """Let service_role at every row: the database role is asked, because a claim can be forged."""
+    create_policy(operations, f"{table}_service", table, "ALL", to="service_role", using="true", check="true")
+
+
+@operation
+def grant_only(
+    operations: Operations, target: str, authenticated: str | None = None, service_role: str | None = None
+) -> None:
+    """Take every right on ``target`` from PUBLIC and the three roles, then grant what is named.
+
+    ``target`` is ``"tasks"``, ``"SEQUENCE messages_seq_seq"``, ``"FUNCTION get_session_cost(uuid)"`` and so on. Hosted platforms
+    grant rights by default privileges (TRUNCATE to anon among them), hence the revocation first.
+    """
+    kind, _, name = (
+        target.rpartition(" ") if not target.startswith(("FUNCTION", "PROCEDURE")) else target.partition(" ")
+    )
+    signature = ""
+    if "(" in name:
+        name, _, arguments = name.partition("(")
+        signature = "(" + arguments
+    written = f"{kind or 'TABLE'} {quoted(operations, name)}{signature}"
+    everyone = ", ".join(quoted_role(operations, role) for role in ("PUBLIC", *_LOGICAL_ROLES))
+    statement(operations, f"REVOKE ALL ON {written} FROM {everyone}")
+    for role, privileges in (("authenticated", authenticated), ("service_role", service_role)):
+        if privileges:
+            statement(operations, f"GRANT {privileges} ON {written} TO {quoted_role(operations, role)}")
+
+
+@operation
+def grant_schema_usage(operations: Operations, schema: str, to: Sequence[str]) -> None:
+    """Let the logical roles ``to`` name objects of ``schema``; no right on any object comes with it."""
+    names = ", ".join(quoted_role(operations, role) for role in to)
+    statement(operations, f"GRANT USAGE ON SCHEMA {identifier(operations, schema)} TO {names}")
+
+
+@operation
+def revoke_schema_usage(operations: Operations, schema: str, of: Sequence[str]) -> None:
+    """Undo :func:`grant_schema_usage`."""
+    names = ", ".join(quoted_role(operations, role) for role in of)
+    statement(operations, f"REVOKE USAGE ON SCHEMA {identifier(operations, schema)} FROM {names}")
+
+
+@operation
+def record_role_names(operations: Operations, table: str) -> None:
+    """Write into ``table`` (logical, actual) what the three roles are called here, so that later runs need not be told."""
+    roles = options_of(operations).roles
+    rows = ", ".join(f"({literal(logical)}, {literal(roles.actual(logical))})" for logical in _LOGICAL_ROLES)
+    statement(operations, f"INSERT INTO {quoted(operations, table)} (logical, actual) VALUES {rows}")

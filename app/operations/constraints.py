@@ -1,0 +1,61 @@
+"""Constraints on tables that are in use: added without a scan, validated without blocking writers."""
+
+from __future__ import annotations
+
+from alembic.operations import Operations
+
+from app.operations.registry import operation, quoted, statement
+
+
+@operation
+def add_not_null_check(operations: Operations, table: str, column: str) -> None:
+    """Add ``ck_<table>_<column>_present``, a CHECK that binds new rows at once and the old ones not yet.
+
+    Lock: AccessExclusive for an instant; no scan.
+    """
+    statement(
+        operations,
+        f"ALTER TABLE {quoted(operations, table)} ADD CONSTRAINT {_not_null_check(table, column)}"
+        f" CHECK ({column} IS NOT NULL) NOT VALID",
+    )
+
+
+@operation
+def drop_not_null_check(operations: Operations, table: str, column: str) -> None:
+    """Drop what :func:`add_not_null_check` added. Lock: AccessExclusive for an instant."""
+    statement(
+        operations,
+        f"ALTER TABLE {quoted(operations, table)} DROP CONSTRAINT {_not_null_check(table, column)}",
+    )
+
+
+@operation
+def validate_constraint(operations: Operations, name: str, table: str) -> None:
+    """Check the old rows against a NOT VALID constraint.
+
+    Lock: ShareUpdateExclusive for the length of one scan (a key takes RowShare on its target too); writers go on.
+    """
+    statement(operations, f"ALTER TABLE {quoted(operations, table)} VALIDATE CONSTRAINT {name}")
+
+
+@operation
+def validate_not_null_check(operations: Operations, table: str, column: str) -> None:
+    """Validate what :func:`add_not_null_check` added."""
+    validate_constraint(operations, _not_null_check(table, column), table)
+
+
+@operation
+def set_not_null(operations: Operations, table: str, column: str) -> None:
+    """Set NOT NULL by the proof of the validated CHECK, then drop the CHECK.
+
+    Lock: AccessExclusive for an instant; PostgreSQL trusts the CHECK and does not scan.
+    """
+    statement(
+        operations,
+        f"ALTER TABLE {quoted(operations, table)} ALTER COLUMN {column} SET NOT NULL,"
+        f" DROP CONSTRAINT {_not_null_check(table, column)}",
+    )
+
+
+def _not_null_check(table: str, column: str) -> str:
+    return f"ck_{table}_{column}_present"  # <table>_<column>_not_null is what PostgreSQL 18 calls NOT NULL itself

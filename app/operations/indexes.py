@@ -1,0 +1,91 @@
+"""Indexes on tables that are in use."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from alembic.operations import Operations
+from alembic.util import CommandError
+from sqlalchemy.exc import IntegrityError
+
+from app.operations.registry import (
+    identifier,
+    is_offline,
+    literal,
+    operation,
+    options_of,
+    quoted,
+    scalar,
+    statement,
+)
+
+
+@operation
+def create_index_online(
+    operations: Operations,
+    name: str,
+    table: str,
+    columns: Sequence[str],
+    unique: bool = False,
+    where: str | None = None,
+) -> None:
+    """Build an index CONCURRENTLY, outside a transaction, and see to it that it is valid.
+
+    An INVALID index that a killed run left is dropped first (``IF NOT EXISTS`` alone would take it for done); a valid one stays, so
+    the revision can be run again. Locks: ShareUpdateExclusive; waits for transactions older than itself. Raises
+    :class:`alembic.util.CommandError` when rows are not unique.
+    """
+    index = quoted(operations, name)
+    build = (
+        f"CREATE {'UNIQUE ' if unique else ''}INDEX CONCURRENTLY {identifier(operations, name)} ON {quoted(operations, table)}"
+        f" ({', '.join(columns)})" + (f" WHERE {where}" if where else "")
+    )
+    with _outside_transaction(operations):
+        if is_offline(operations):
+            statement(operations, f"DROP INDEX CONCURRENTLY IF EXISTS {index}")
+            statement(operations, build)
+            return
+        valid = _is_valid(operations, index)
+        if valid:
+            return
+        if valid is False:
+            statement(operations, f"DROP INDEX CONCURRENTLY {index}")
+        try:
+            statement(operations, build)
+        except IntegrityError as error:
+            statement(operations, f"DROP INDEX CONCURRENTLY IF EXISTS {index}")
+            raise CommandError(
+                f"{table} holds rows that are not unique in ({', '.join(columns)}), so {name} could not be built and the "
+                "revision was not recorded. Find them with: "
+                f"SELECT {', '.join(columns)}, count(*) FROM {table} GROUP BY {', '.join(columns)} HAVING count(*) > 1; "
+                "mend them and run the upgrade again."
+            ) from error
+        if not _is_valid(operations, index):
+            raise CommandError(f"{name} was built INVALID; the revision was not recorded. Run the upgrade again.")
+
+
+@operation
+def drop_index_online(operations: Operations, name: str) -> None:
+    """Drop an index CONCURRENTLY, outside a transaction; one that is gone already is fine."""
+    with _outside_transaction(operations):
+        statement(operations, f"DROP INDEX CONCURRENTLY IF EXISTS {quoted(operations, name)}")
+
+
+@contextmanager
+def _outside_transaction(operations: Operations) -> Iterator[None]:
+    """Leave the transaction, and the short lock timeout: a concurrent build blocks nobody while it waits."""
+    with operations.get_context().autocommit_block():
+        statement(operations, "SET lock_timeout = 0")
+        try:
+            yield
+        finally:
+            statement(operations, f"SET lock_timeout = '{options_of(operations).lock_timeout * 1000:.0f}ms'")
+
+
+def _is_valid(operations: Operations, index: str) -> bool | None:
+    found = scalar(
+        operations,
+        f"SELECT indisvalid FROM pg_catalog.pg_index WHERE indexrelid = to_regclass({literal(index)})",
+    )
+    return None if found is None else bool(found)

@@ -1,0 +1,78 @@
+"""How an operation of ours becomes ``op.<name>(...)``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Concatenate, ParamSpec, TypeVar
+
+import sqlalchemy as sa
+from alembic.operations import MigrateOperation, Operations
+
+from app.options import Options
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def operation(function: Callable[Concatenate[Operations, P], R]) -> Callable[Concatenate[Operations, P], R]:
+    """Register ``function(operations, ...)`` as ``op.<its name>(...)``; it runs at once, online and offline."""
+
+    def proxy(cls: type[MigrateOperation], operations: Operations, *args: Any, **kwargs: Any) -> Any:
+        return function(operations, *args, **kwargs)
+
+    proxy.__name__ = function.__name__
+    proxy.__doc__ = function.__doc__
+    holder = type(function.__name__, (MigrateOperation,), {function.__name__: classmethod(proxy)})
+    Operations.register_operation(function.__name__)(holder)
+    return function
+
+
+def options_of(operations: Operations) -> Options:
+    """Return the options of this run, which env.py hands to ``context.configure``."""
+    options = operations.get_context().opts["chat_schema"]
+    assert isinstance(options, Options)
+    return options
+
+
+def is_offline(operations: Operations) -> bool:
+    """Tell whether the revision is being written as a script instead of run."""
+    return bool(operations.get_context().as_sql)
+
+
+def identifier(operations: Operations, name: str) -> str:
+    """Quote one identifier where it needs quotes."""
+    return str(operations.get_context().dialect.identifier_preparer.quote(name))
+
+
+def quoted(operations: Operations, name: str) -> str:
+    """Quote ``table`` or ``schema.table`` where it needs quotes; a bare name stands for one of schema public."""
+    parts = name.split(".") if "." in name else ["public", name]
+    return ".".join(identifier(operations, part) for part in parts)
+
+
+def quoted_role(operations: Operations, logical: str) -> str:
+    """Return the actual, quoted name of one of the three roles, or ``PUBLIC``."""
+    if logical == "PUBLIC":
+        return logical
+    actual = options_of(operations).roles.actual(logical)
+    return operations.get_context().dialect.identifier_preparer.quote_identifier(actual)
+
+
+def literal(text: str) -> str:
+    """Return ``text`` as an SQL string literal."""
+    return "'" + text.replace("'", "''") + "'"
+
+
+def statement(operations: Operations, text: str) -> None:
+    """Execute ``text`` to the letter: no bind parameters are looked for and no ``%`` is doubled."""
+    context = operations.get_context()
+    if context.as_sql:
+        context.impl.static_output(text.strip().rstrip(";") + ";\n")
+    else:
+        assert context.connection is not None
+        context.connection.execution_options(no_parameters=True).exec_driver_sql(text)
+
+
+def scalar(operations: Operations, query: str) -> Any:
+    """Return the single value of ``query``; only online."""
+    return operations.get_bind().execute(sa.text(query)).scalar()

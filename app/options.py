@@ -1,0 +1,118 @@
+"""Everything ``-x name=value`` can say to a run, in one place.
+
+``alembic -x lock-timeout=250ms upgrade head`` and ``chat-schema -x ...`` take the same options. A name that is
+not in :class:`Options` is refused, because a misspelt safety option that is silently ignored is worse than none.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from alembic.util import CommandError
+
+from app.roles import Roles
+
+_UNITS = {"ms": 0.001, "s": 1.0, "min": 60.0, "h": 3600.0}
+
+
+def _option(default: Any, text: str) -> Any:
+    return dataclasses.field(default=default, metadata={"help": text})
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """The options of one run; durations are seconds here and ``250ms``, ``10s``, ``5min`` or ``1h`` on the command line."""
+
+    lock_timeout: float = _option(0.1, "how long one attempt waits for a table lock (and makes others queue behind it)")
+    lock_retry_for: float = _option(
+        600.0, "how long a revision goes on retrying before it gives up; nothing is half-applied"
+    )
+    deployer_wait: float = _option(3600.0, "how long to wait for another deployment that holds the deployer lock")
+    batch_time: float = _option(0.2, "target duration of one backfill batch; its size is steered towards it")
+    backfill_workers: int = _option(1, "connections that backfill at the same time, 1 to 16")
+    allow_data_loss: bool = _option(False, "yes: a downgrade may destroy rows that the older shape cannot hold")
+    anon_role: str = _option("anon", "name of the role for requests without a user")
+    authenticated_role: str = _option("authenticated", "name of the role for requests of a user")
+    service_role: str = _option("service_role", "name of the role for trusted services")
+
+    @property
+    def roles(self) -> Roles:
+        """The role names as one object."""
+        return Roles(self.anon_role, self.authenticated_role, self.service_role)
+
+    def settle_roles(self, recorded: Roles | None) -> Options:
+        """Return these options with the role names that the database has ``recorded``.
+
+        Raises :class:`alembic.util.CommandError` when other names were asked for.
+        """
+        if recorded is None or recorded == self.roles:
+            return self
+        if self.roles != Roles():
+            raise CommandError(
+                f"This database was set up with {recorded}, and the options say {self.roles}, so nothing was run. Leave the "
+                "-x ...-role options out: the recorded names are used."
+            )
+        return dataclasses.replace(
+            self,
+            anon_role=recorded.anon,
+            authenticated_role=recorded.authenticated,
+            service_role=recorded.service_role,
+        )
+
+    @classmethod
+    def parse(cls, given: Mapping[str, str]) -> Options:
+        """Read ``-x`` options, for example ``{"lock-timeout": "250ms"}``.
+
+        Raises :class:`alembic.util.CommandError` for an unknown name or a value that does not fit.
+        """
+        fields = {field.name.replace("_", "-"): field for field in dataclasses.fields(cls)}
+        values: dict[str, Any] = {}
+        for name, text in given.items():
+            if name not in fields:
+                close = difflib.get_close_matches(name, fields, n=1)
+                hint = f" Did you mean -x {close[0]}=...?" if close else ""
+                raise CommandError(f"Unknown option -x {name}, so nothing was run.{hint}\nKnown options:\n{describe()}")
+            field = fields[name]
+            values[field.name] = _convert(name, text, field.default)
+        return cls(**values)
+
+
+def describe() -> str:
+    """Return the table of options that help and errors print."""
+    lines = []
+    for field in dataclasses.fields(Options):
+        name = field.name.replace("_", "-")
+        written = f"{name}={_shown(field.default)}"
+        lines.append(f"  -x {written:<34} {field.metadata['help']}")
+    return "\n".join(lines)
+
+
+def _convert(name: str, text: str, default: object) -> Any:
+    if isinstance(default, bool):
+        if text in ("yes", "no"):
+            return text == "yes"
+        raise CommandError(f"-x {name} takes yes or no, not {text!r}. Nothing was run.")
+    if isinstance(default, int):
+        if text.isdecimal() and 1 <= int(text) <= 16:
+            return int(text)
+        raise CommandError(f"-x {name} takes a whole number from 1 to 16, not {text!r}. Nothing was run.")
+    if isinstance(default, float):
+        match = re.fullmatch(r"(\d+(?:\.\d+)?)(ms|s|min|h)", text)
+        if match and float(match[1]) > 0:
+            return float(match[1]) * _UNITS[match[2]]
+        raise CommandError(f"-x {name} takes a duration such as 250ms, 10s, 5min or 1h, not {text!r}. Nothing was run.")
+    if re.fullmatch(r"[^\s\0\"]{1,63}", text):
+        return text
+    raise CommandError(f"-x {name} takes a role name of 1 to 63 characters, not {text!r}. Nothing was run.")
+
+
+def _shown(default: object) -> str:
+    if isinstance(default, bool):
+        return "yes|no"
+    if isinstance(default, float):
+        return f"{default * 1000:.0f}ms" if default < 1 else f"{default:.0f}s"
+    return str(default)

@@ -1,0 +1,167 @@
+"""Databases for the tests, on the embedded server; ``--postgres 15`` (16, 17) takes another major version.
+
+Each xdist worker has a server of its own. Databases in it are cheap and separate; roles (anon, authenticated,
+service_role) are the server's and shared, so a test that changes one puts it back.
+
+* ``shared_db``: a connection to a migrated database that is rolled back after the test. The fastest.
+* ``db``: a connection to a migrated database of this test alone, for tests that commit or run DDL.
+* ``migrated_url``, ``database_url``: the address of a migrated, and of an empty, database of this test alone.
+* ``server``: the server itself; ``server.url("postgres")`` is its superuser.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import shutil
+import tempfile
+import time
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import psycopg
+import pytest
+from alembic.config import Config
+from pytest_postgresql import factories
+from pytest_postgresql.executors import NoopExecutor
+
+from alembic import command
+from app import embedded
+from tests.postgres_binaries import NEWEST, ROOT, SUPPORTED, binaries
+
+SETTINGS = {  # a test's server may lose everything in a crash
+    "fsync": "off",
+    "synchronous_commit": "off",
+    "full_page_writes": "off",
+    "max_wal_size": "256MB",
+    "max_connections": "100",
+}
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--postgres",
+        type=int,
+        choices=SUPPORTED,
+        default=NEWEST,
+        help="major version of PostgreSQL to test on",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    # pytest-alembic 0.13 offers its tests as a part of this very file, through a collector that pytest 9.2
+    # cannot make (AttributeError: _nodeid). A path that nothing has turns that off; its runner works.
+    config.option.pytest_alembic_tests_path = "none"
+
+
+def alembic_config(url: str) -> Config:
+    """Return our Alembic configuration for the database at ``url``; what it prints is in ``.stdout``."""
+    config = Config(ROOT / "alembic.ini", stdout=io.StringIO())
+    config.attributes["url"] = url
+    return config
+
+
+@pytest.fixture(scope="session")
+def server(request: pytest.FixtureRequest) -> Iterator[embedded.Server]:
+    """This worker's server, with superuser ``postgres``."""
+    with _scratch_folder() as folder:
+        bin_dir = binaries(request.config.getoption("--postgres"))
+        with embedded.running(folder / "data", bin_dir=bin_dir, settings=SETTINGS) as running:
+            yield running
+
+
+@contextlib.contextmanager
+def _scratch_folder() -> Iterator[Path]:
+    """Yield a folder that the server can enter for root too, in memory where there is plenty: half the time."""
+    memory = Path("/dev/shm")  # noqa: S108  mkdtemp makes the folder ours alone
+    roomy = memory.is_dir() and os.access(memory, os.W_OK) and shutil.disk_usage(memory).free > 2**31
+    folder = Path(tempfile.mkdtemp(prefix="chat-schema-tests-", dir=memory if roomy else None))
+    folder.chmod(0o711)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder)
+
+
+@dataclass(frozen=True)
+class Address:
+    """A server in the form that the factories of pytest-postgresql depend on."""
+
+    host: str
+    port: int
+    user: str = "postgres"
+    password: str | None = None
+    options: str = ""
+    maintenance_dbname: str = "postgres"
+    template_dbname: str | None = None
+
+
+@pytest.fixture(scope="session")
+def address(server: embedded.Server) -> Address:
+    return Address(str(server.socket_dir), server.port)
+
+
+def _upgrade_to_head(*, host: str, port: int, dbname: str, **_: object) -> None:
+    command.upgrade(alembic_config(_text(embedded.Server(Path(host), port, NEWEST), dbname)), "head")
+
+
+migrated_template = factories.postgresql_noproc(depends_on="address", dbname="migrated", load=[_upgrade_to_head])
+db = factories.postgresql("migrated_template")
+
+
+@pytest.fixture
+def database_url(server: embedded.Server) -> Iterator[str]:
+    with _database(server, template="template1") as name:
+        yield _text(server, name)
+
+
+@pytest.fixture
+def migrated_url(server: embedded.Server, migrated_template: NoopExecutor) -> Iterator[str]:
+    with _database(server, template=migrated_template.template_dbname) as name:
+        yield _text(server, name)
+
+
+@pytest.fixture(scope="module")
+def _shared_database(server: embedded.Server, migrated_template: NoopExecutor) -> Iterator[str]:
+    with _database(server, template=migrated_template.template_dbname) as name:
+        yield name
+
+
+@pytest.fixture
+def shared_db(server: embedded.Server, _shared_database: str) -> Iterator[psycopg.Connection]:
+    with _connect(server, _shared_database) as connection:
+        yield connection
+        connection.rollback()
+
+
+@contextlib.contextmanager
+def _database(server: embedded.Server, *, template: str) -> Iterator[str]:
+    name = f"test_{uuid.uuid4().hex}"
+    with _connect(server, "postgres") as connection:
+        connection.autocommit = True
+        connection.execute(f"CREATE DATABASE {name} TEMPLATE {template} STRATEGY FILE_COPY")
+        try:
+            yield name
+        finally:
+            _wait_for_sessions_to_end(connection, name)
+            connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+def _wait_for_sessions_to_end(connection: psycopg.Connection, database: str) -> None:
+    """Give closed sessions their millisecond or two: DROP DATABASE looks for them every 100 ms."""
+    for _ in range(20):
+        sessions = connection.execute("SELECT FROM pg_stat_activity WHERE datname = %s", [database])
+        if not sessions.rowcount:
+            break
+        time.sleep(0.001)
+
+
+def _connect(server: embedded.Server, database: str) -> psycopg.Connection:
+    return psycopg.connect(host=str(server.socket_dir), port=server.port, user="postgres", dbname=database)
+
+
+def _text(server: embedded.Server, database: str) -> str:
+    return server.url(database).render_as_string(hide_password=False)
