@@ -3,7 +3,6 @@
 import logging.config
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from pathlib import Path
 
 import sqlalchemy as sa
 
@@ -57,11 +56,7 @@ def connected() -> Iterator[sa.Connection]:
         with given.connect() as connection:
             yield connection
     else:
-        root = Path(config.config_file_name or ".").resolve().parent
-        with (
-            database.database_url(config.attributes.get("url"), root) as url,
-            database.connect(url) as connection,
-        ):
+        with database.database_url(config.attributes.get("url")) as url, database.connect(url) as connection:
             yield connection
 
 

@@ -15,14 +15,25 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError
 from app import embedded
 
 INTERNAL_SCHEMA = "chat_internal"
+_PACKAGE = Path(__file__).resolve().parent
 OLDEST_SUPPORTED = 15
 
 
+def project_folder() -> Path:
+    """Return the folder with ``alembic.ini`` and the revisions: the checkout, or the copy inside an installed wheel."""
+    checkout = _PACKAGE.parent
+    return checkout if (checkout / "alembic.ini").is_file() else _PACKAGE / "chain"
+
+
+def _data_root() -> Path:
+    return Path.cwd() if project_folder() == _PACKAGE / "chain" else project_folder()
+
+
 @contextlib.contextmanager
-def database_url(given: str | None = None, root: Path | None = None) -> Iterator[sa.URL]:
+def database_url(given: str | None = None) -> Iterator[sa.URL]:
     """Yield the address to work on: ``given``, else ``DATABASE_URL``, else that of the embedded server while it runs.
 
-    ``root`` is the folder that holds ``.pgdata`` (default: the current one).
+    Its data lies in ``.pgdata`` of the checkout, or of the current folder where the package is installed as a wheel.
     Raises :class:`alembic.util.CommandError` for an address that is none of PostgreSQL's.
     """
     text = given or os.environ.get("DATABASE_URL")
@@ -30,7 +41,7 @@ def database_url(given: str | None = None, root: Path | None = None) -> Iterator
         yield parse_url(text)
         return
     try:
-        with embedded.running(embedded.default_data_dir(root or Path.cwd())) as server:
+        with embedded.running(embedded.default_data_dir(_data_root())) as server:
             yield server.url()
     except embedded.EmbeddedServerError as error:
         raise CommandError(str(error)) from error

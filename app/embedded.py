@@ -1,8 +1,8 @@
 """The PostgreSQL that runs while ``DATABASE_URL`` is unset: started for a command, stopped after it.
 
 Commands that run at the same time share one server. Two files beside the data folder arrange that, both held
-by ``flock``, so that the kernel lets go of them however a command ends. ``<data>.lock`` is the gate: one command
-at a time starts or stops. ``<data>.users`` is held, shared, by every command that uses the server; whoever
+by ``flock``, so that the kernel lets go of them however a command ends. ``<data>.lock`` is the gate: one
+command at a time starts or stops. ``<data>.users`` is held, shared, by every command that uses the server; whoever
 leaves last stops it. A command killed by SIGKILL stops nothing: the next one finds its server, uses it and
 stops it. The data are kept.
 
@@ -82,7 +82,7 @@ def default_data_dir(root: Path) -> Path:
 
 
 def data_location(data_dir: Path) -> Path:
-    """Return where the data of ``data_dir`` really lie: there, or for root where its account can reach them."""
+    """Return where the data of ``data_dir`` really lie: for root, where its account can reach them."""
     data_dir = data_dir.resolve()
     account = unprivileged.account_for(data_dir)
     if account is None or data_dir.exists():
@@ -185,7 +185,7 @@ class _Cluster:
                 return
             if any(self.data_dir.iterdir()):
                 raise self._unusable("is not empty and holds no PostgreSQL data")
-        # Renamed when whole, so that a killed initdb leaves no half-made data; it keeps the gate until its end.
+        # Renamed when whole, so that a killed initdb leaves nothing half-made; it keeps the gate to its end.
         new = self.beside("new")
         shutil.rmtree(new, ignore_errors=True)
         new.mkdir(mode=0o700)
@@ -244,8 +244,10 @@ class _Cluster:
     def _run(self, program: str, *arguments: str, keep_open: tuple[int, ...] = ()) -> int:
         foreign = ("PG", "LC_", "LANG")
         environment = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
-        environment["PGDATA"] = str(self.data_dir)  # as an option, pg_ctl would hand it to a shell half-quoted
-        fresh = os.O_TRUNC if arguments[0] == "start" else 0  # one run's log, so that it does not grow for ever
+        # Not as an option: pg_ctl would pass it to a shell that expands what is in it.
+        environment["PGDATA"] = str(self.data_dir)
+        # One run's log, so that it does not grow for ever.
+        fresh = os.O_TRUNC if arguments[0] == "start" else 0
         with _opened(self.beside("log"), os.O_WRONLY | os.O_APPEND | fresh) as log:
             return subprocess.run(
                 [self.bin_dir / program, *arguments],
@@ -335,7 +337,7 @@ def _is_alive(pid: int) -> bool:
 
 
 def _is_postgres(pid: str) -> bool:
-    """Tell whether a PostgreSQL server has this pid; after a crash it can be another program's, or a zombie's."""
+    """Tell whether a PostgreSQL server has this pid; after a crash another program can have it."""
     if sys.platform == "darwin":
         said = subprocess.run(["ps", "-o", "comm=", "-p", pid], capture_output=True, text=True, check=False)
         return os.path.basename(said.stdout.strip()) == "postgres"

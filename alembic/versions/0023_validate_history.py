@@ -1,8 +1,7 @@
 """Validate what the chain has moved, in figures.
 
 What:   counts what must be none (messages without conversation, messages of another owner than their conversation, users with
-        messages and no conversation, sessions whose arrays were not expanded, constraints not validated, indexes not valid) and
-        what was moved.
+        messages and no conversation, constraints not validated, indexes not valid) and what was moved.
 Why:    a change of this size says at its end that it is right, or stops and says what is not.
 Locks:  AccessShare: reads only.
 Undone: nothing to undo.
@@ -36,11 +35,6 @@ def upgrade() -> None:
             "users with messages and no conversation": (
                 "SELECT count(DISTINCT m.user_id) FROM public.chat_messages AS m"
                 " WHERE NOT EXISTS (SELECT FROM public.conversations AS c WHERE c.user_id = m.user_id)"
-            ),
-            "kept arrays without their rows": (
-                "SELECT count(*) FROM chat_internal.chat_session_arrays AS a"
-                " WHERE jsonb_typeof(a.messages) = 'array' AND a.messages <> '[]'"
-                " AND NOT EXISTS (SELECT FROM public.messages AS m WHERE m.conversation_id = a.session_id)"
             ),
             "constraints not validated": (
                 "SELECT count(*) FROM pg_catalog.pg_constraint WHERE NOT convalidated"

@@ -97,7 +97,7 @@ def load_expected() -> Snapshot:
 
 
 def write_expected(snapshot: Snapshot) -> Path:
-    """Make `snapshot` the catalog that the package expects, in a checkout of its source; give the file's path."""
+    """Make `snapshot` the catalog that the package expects, in a checkout of its source."""
     path = Path(__file__).with_name("head.json")
     path.write_text(json.dumps(snapshot, indent=1, sort_keys=True, ensure_ascii=False) + "\n", "utf-8")
     return path
@@ -125,7 +125,7 @@ def _is_dangerous(kind: str, properties: Mapping[str, Any]) -> bool:
 def _apart(
     ours: Mapping[str, Any], theirs: Mapping[str, Any]
 ) -> tuple[dict[str, Any], dict[str, Any], dict[str, list[str]]]:
-    """Give the properties that differ, ours and theirs, and by role what is granted to roles that are not ours."""
+    """Give what differs, ours and theirs, and what is granted to roles the package does not know."""
     keys = [key for key in sorted({*ours, *theirs}) if key != "grants" and ours.get(key) != theirs.get(key)]
     expected, found = {key: ours.get(key) for key in keys}, {key: theirs.get(key) for key in keys}
     granted, has = ours.get("grants", {}), theirs.get("grants", {})

@@ -1,8 +1,8 @@
 """One query for each kind of catalog object: rows of (identity text, properties jsonb).
 
-Each takes `:schemas` (text[]), reads pg_catalog alone and is run under an empty search_path, so that each name
-in a deparsed text is qualified. Roles come back by name, grants as [[grantee, privilege, grantable], ...] for
-`snapshot` to turn into what reads alike on every platform. Part of a table is identified as `name on table`.
+Each takes `:schemas` (text[]), reads pg_catalog alone and is run under an empty search_path, so that names in a deparsed
+text are qualified. Roles come back by name and grants as [[grantee, privilege, grantable], ...]; `snapshot` turns both
+into what reads alike on every platform. Part of a table is identified as `name on table`.
 """
 
 
@@ -66,8 +66,8 @@ COLUMNS = f"""
     LEFT JOIN pg_attrdef d ON d.adrelid = c.oid AND d.adnum = a.attnum
     WHERE c.relkind IN ('r', 'p', 'f')"""
 
-# NOT NULL is a constraint since PostgreSQL 18; here it is a property of the column on every version. ALTER TABLE
-# ... DISABLE TRIGGER ALL also stops the internal triggers that enforce a key, on either of its tables.
+# NOT NULL is a constraint since PostgreSQL 18; here it is a property of the column on every version. ALTER
+# TABLE ... DISABLE TRIGGER ALL also stops the internal triggers that enforce a key, on either of its tables.
 CONSTRAINTS = f"""
     SELECT format('%I on %I.%I', k.conname, n.nspname, c.relname), jsonb_build_object(
         'type', CASE k.contype WHEN 'c' THEN 'check' WHEN 'f' THEN 'foreign key' WHEN 'p' THEN 'primary key'
@@ -78,7 +78,7 @@ CONSTRAINTS = f"""
             FROM pg_trigger g WHERE g.tgconstraint = k.oid AND g.tgenabled = 'D' ORDER BY 1)))
     {_FROM_RELATIONS} JOIN pg_constraint k ON k.conrelid = c.oid AND k.contype IN ('c', 'f', 'p', 'u', 'x')"""
 
-# The index of a primary key, of a unique or of an exclusion constraint is reported as the constraint it serves.
+# The index of a primary key, unique or exclusion constraint is reported as the constraint it serves.
 INDEXES = f"""
     SELECT format('%I on %I.%I', ic.relname, n.nspname, c.relname), jsonb_build_object(
         'definition', pg_get_indexdef(i.indexrelid),

@@ -1,7 +1,7 @@
 """The statements that mend a difference, where they can be told from the catalog alone.
 
-Roles stand under the package's names for them, as in `-x authenticated-role`. What cannot be restored by a safe
-statement or two, as a changed type or body, has none: its difference says what to restore.
+Roles stand under the package's names for them, as in `-x authenticated-role`. What cannot be restored by
+a safe statement or two, as a changed type or body, has none: its difference says what to restore.
 """
 
 from collections.abc import Mapping
@@ -9,7 +9,7 @@ from typing import Any
 
 Properties = Mapping[str, Any]
 
-_GRANT_TARGETS = {
+_TARGETS = {
     "schemas": "SCHEMA",
     "tables": "TABLE",
     "views": "TABLE",
@@ -72,6 +72,8 @@ def _to_alter(kind: str, identity: str, expected: Properties, found: Properties)
         ("columns", "not_null", False): f"ALTER TABLE {table} ALTER COLUMN {name} DROP NOT NULL;",
     }
     mending = [text for (of, key, value), text in statements.items() if of == kind and expected.get(key) == value]
+    if expected.get("owner") == "owner":
+        mending.append(f"ALTER {_TARGETS[kind]} {identity} OWNER TO CURRENT_USER;")
     mending += _to_enable(found.get("disabled_triggers", []))
     if kind == "views" and "options" in found:
         lost = sorted({*expected["options"]} - {*found["options"]})
@@ -88,7 +90,7 @@ def _to_enable(triggers: list[str]) -> list[str]:
 
 def _to_grant(kind: str, identity: str, expected: Properties, found: Properties) -> list[str]:
     return [
-        f"{verb} {', '.join(surplus)} ON {_GRANT_TARGETS[kind]} {identity} {preposition} {'CURRENT_USER' if role == 'owner' else role};"
+        f"{verb} {', '.join(surplus)} ON {_TARGETS[kind]} {identity} {preposition} {_grantee(role)};"
         for verb, preposition, more, less in (
             ("REVOKE", "FROM", found, expected),
             ("GRANT", "TO", expected, found),
@@ -96,6 +98,10 @@ def _to_grant(kind: str, identity: str, expected: Properties, found: Properties)
         for role, privileges in more.get("grants", {}).items()
         if (surplus := [each for each in privileges if each not in less["grants"].get(role, [])])
     ]
+
+
+def _grantee(role: str) -> str:
+    return "CURRENT_USER" if role == "owner" else role
 
 
 def _policy_clauses(properties: Properties) -> str:

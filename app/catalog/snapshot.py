@@ -47,7 +47,7 @@ def take_snapshot(
         return {
             kind: {
                 identity: _readable(kind, identity, properties, names)
-                for identity, properties in connection.execute(text(query), parameters).tuples()
+                for identity, properties in connection.execute(text(query), parameters)
             }
             for kind, query in queries.BY_KIND.items()
         }

@@ -1,0 +1,132 @@
+"""``chat-schema``: Alembic's own command line on this package's revisions, with ``plan``, ``verify`` and ``purge``."""
+
+from __future__ import annotations
+
+import re
+import sys
+from argparse import Namespace, RawDescriptionHelpFormatter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import sqlalchemy as sa
+from alembic.config import CommandLine, Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from alembic.util import CommandError
+
+from app import database, retention, verification
+from app.online.progress import Progress
+from app.options import describe
+
+
+def plan(config: Config) -> None:
+    """Show the revisions that an upgrade would run, and the locks that each takes."""
+    with _connected(config) as connection:
+        context = MigrationContext.configure(connection, opts={"version_table_schema": database.INTERNAL_SCHEMA})
+        current = context.get_current_heads()
+        script = ScriptDirectory.from_config(config)
+        pending = list(script.iterate_revisions("head", current or "base", implicit_base=True))
+        pending = [revision for revision in reversed(pending) if revision.revision not in current]
+        if not pending:
+            print(f"At head ({', '.join(current)}): an upgrade has nothing to do.")
+            return
+        print(f"{len(pending)} revisions from {', '.join(current) or 'an empty database'} to head:")
+        for revision in pending:
+            locks = re.search(r"^Locks: +(.+?)(?=^\w+:|\Z)", revision.longdoc, re.MULTILINE | re.DOTALL)
+            print(f"  {revision.revision}  {revision.doc}")
+            print(f"        locks: {' '.join(locks[1].split()) if locks else 'not stated'}")
+
+
+def verify(config: Config) -> None:
+    """Check that the database is at head, its catalog as expected and its data consistent; exit 1 if not."""
+    with _connected(config) as connection:
+        failed = 0
+        for check in verification.verify(connection, config):
+            print(f"{'ok  ' if check.passed else 'FAIL'}  {check.name:<58} {check.found}")
+            for problem in check.problems:
+                print("        " + problem.replace("\n", "\n        "))
+            failed += not check.passed
+    if failed:
+        print(f"Verification failed: {failed} of the checks above.")
+        raise SystemExit(1)
+    print("Verified: the database is what the package expects.")
+
+
+def purge(config: Config, older_than: int = 90, batch_size: int = 500, dry_run: bool = False) -> None:
+    """Delete creative sessions that were delivered or cancelled long ago, with their messages."""
+    with _connected(config) as connection:
+        found = retention.count_purgeable(connection, older_than)
+        what = f"{found.sessions:,} sessions with {found.messages:,} messages, ended more than {older_than} days ago"
+        if dry_run:
+            print(f"Would delete {what}.")
+            return
+        progress = Progress("purge", found.sessions, unit="sessions")
+        deleted = 0
+        try:
+            for count in retention.purge(connection, older_than, batch_size):
+                deleted += count
+                progress.advance(count, count)
+        finally:
+            progress.close()
+        left = found.sessions - deleted
+        print(f"Deleted {deleted:,} of {what}." + (f" {left:,} were in use: run it again." if left > 0 else ""))
+
+
+@contextmanager
+def _connected(config: Config) -> Iterator[sa.Connection]:
+    with database.explained_errors(), database.database_url(config.attributes.get("url")) as url:
+        with database.connect(url) as connection:
+            yield connection
+
+
+def _natural(text: str) -> int:
+    """Read a whole number above 0; argparse turns the error into its message."""
+    if not text.isdecimal() or int(text) == 0:
+        raise ValueError(text)
+    return int(text)
+
+
+_natural.__name__ = "whole number above 0"  # argparse names the type in its message
+
+
+class _CommandLine(CommandLine):
+    """Alembic's command line, on this package's revisions from whichever folder it is called."""
+
+    _KWARGS_OPTS = {  # noqa: RUF012  the base class declares it so
+        **CommandLine._KWARGS_OPTS,
+        "older_than": (
+            "--older-than",
+            {"type": _natural, "default": 90, "metavar": "DAYS", "help": "days since a session ended (default: 90)"},
+        ),
+        "batch_size": (
+            "--batch-size",
+            {"type": _natural, "default": 500, "metavar": "N", "help": "sessions deleted per commit (default: 500)"},
+        ),
+        "dry_run": ("--dry-run", {"action": "store_true", "help": "only count what would be deleted"}),
+    }
+
+    def __init__(self) -> None:
+        super().__init__(prog="chat-schema")
+        for command in (plan, verify, purge):
+            self.register_command(command)
+        self.parser.set_defaults(config=[str(database.project_folder() / "alembic.ini")])
+        self.parser.epilog = "The options of -x:\n" + describe()
+        self.parser.formatter_class = RawDescriptionHelpFormatter
+
+    def run_cmd(self, config: Config, options: Namespace) -> None:
+        try:
+            options.raiseerr, raise_it = True, options.raiseerr
+            super().run_cmd(config, options)
+        except CommandError as error:
+            if raise_it:
+                raise
+            print(f"chat-schema: {error}", file=sys.stderr)
+            raise SystemExit(1) from None
+        except KeyboardInterrupt:
+            print("chat-schema: interrupted; what was committed stays, run it again to go on.", file=sys.stderr)
+            raise SystemExit(130) from None
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line; exit 0 on success, 1 when it could not be done, 2 for a call that does not parse."""
+    _CommandLine().main(arguments)
