@@ -3,6 +3,7 @@
 import logging.config
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 
 import sqlalchemy as sa
 
@@ -71,7 +72,8 @@ def run_online() -> None:
             prepare_version_table(connection)
         settled = options.settle_roles(recorded_roles(connection))
         connection.rollback()  # an open transaction here would make Alembic persist nothing
-        context.configure(connection=connection, chat_schema=settled, **SETTINGS)
+        only_looks = not changes_the_database()  # check on an empty database leaves no version table there
+        context.configure(connection=connection, chat_schema=settled, dont_mutate=only_looks, **SETTINGS)
         migration = context.get_context()
         migration._migrations_fn = retrying(migration._migrations_fn, options)  # the one seam around a single revision
         with context.begin_transaction():
@@ -81,14 +83,17 @@ def run_online() -> None:
 
 
 def run_offline() -> None:
-    """Write the command as a script for psql."""
+    """Write the command as a script for psql, which cannot retry: it waits longer for a lock, then stops."""
+    patient = replace(options, lock_timeout=max(options.lock_timeout, 5.0))
     context.configure(
         url="postgresql+psycopg://",
         literal_binds=True,
         dialect_opts={"paramstyle": "named"},  # any other would double each % in the script
-        chat_schema=options,
+        chat_schema=patient,
         **SETTINGS,
     )
+    context.execute(f"SET lock_timeout = '{patient.lock_timeout:.0f}s'")
+    context.execute("SET statement_timeout = 0")
     context.execute(f"CREATE SCHEMA IF NOT EXISTS {database.INTERNAL_SCHEMA}")
     with context.begin_transaction():
         context.run_migrations()

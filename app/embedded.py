@@ -254,7 +254,6 @@ class _Cluster:
                 env=environment,
                 stdout=log,
                 stderr=log,
-                start_new_session=True,
                 pass_fds=keep_open,
                 **unprivileged.run_as(self.account),
             ).returncode
@@ -358,7 +357,7 @@ def _opened(path: Path, flags: int = os.O_RDONLY) -> Iterator[int]:
 
 @contextlib.contextmanager
 def _held(gate: int) -> Iterator[None]:
-    """Be the only command that starts or stops, and let no signal cut that in half."""
+    """Be the only command that starts or stops, and let no signal cut that or the programs it runs in half."""
     fcntl.flock(gate, fcntl.LOCK_EX)
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM, signal.SIGHUP})
     try:

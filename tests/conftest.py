@@ -146,17 +146,19 @@ def _database(server: embedded.Server, *, template: str) -> Iterator[str]:
         try:
             yield name
         finally:
-            _wait_for_sessions_to_end(connection, name)
+            _end_sessions(connection, name)
             connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
 
-def _wait_for_sessions_to_end(connection: psycopg.Connection, database: str) -> None:
-    """Give closed sessions their millisecond or two: DROP DATABASE looks for them every 100 ms."""
-    for _ in range(20):
-        sessions = connection.execute("SELECT FROM pg_stat_activity WHERE datname = %s", [database])
-        if not sessions.rowcount:
+def _end_sessions(connection: psycopg.Connection, database: str) -> None:
+    """End what is still connected and give it its millisecond or two: DROP DATABASE itself waits 100 ms at a time."""
+    for _ in range(50):
+        ended = connection.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", [database]
+        )
+        if not ended.rowcount:
             break
-        time.sleep(0.001)
+        time.sleep(0.002)
 
 
 def _connect(server: embedded.Server, database: str) -> psycopg.Connection:

@@ -37,10 +37,12 @@ def upgrade() -> None:
           )::uuid
         $$;
 
+        -- one user's rows are read by index: a plan made while the table was small would read all of it, a user after the other
         CREATE FUNCTION chat_internal.default_conversation(p_user_id uuid) RETURNS uuid
-        LANGUAGE plpgsql SET search_path = '' AS $$
+        LANGUAGE plpgsql SET search_path = '' SET enable_seqscan = off AS $$
         DECLARE
           v_id uuid;
+          v_new_id uuid := chat_internal.default_conversation_id(p_user_id);
         BEGIN
           LOOP
             SELECT c.id INTO v_id
@@ -53,12 +55,14 @@ def upgrade() -> None:
               RETURN v_id;
             END IF;
             INSERT INTO public.conversations (id, user_id, title, created_at, updated_at)
-            SELECT chat_internal.default_conversation_id(p_user_id), p_user_id, 'Chat History',
+            SELECT v_new_id, p_user_id, 'Chat History',
                    coalesce(pg_catalog.min(m.created_at), pg_catalog.now()),
                    coalesce(pg_catalog.max(m.created_at), pg_catalog.now())
             FROM public.chat_messages AS m
             WHERE m.user_id = p_user_id
             ON CONFLICT (id) DO NOTHING;
+            -- a racing writer's row is found now; an id in a tenant or in another user's hands never would be
+            v_new_id := pg_catalog.gen_random_uuid();
           END LOOP;
         END
         $$;

@@ -1,7 +1,7 @@
 """One query for each kind of catalog object: rows of (identity text, properties jsonb).
 
-Each takes `:schemas` (text[]), reads pg_catalog alone and is run under an empty search_path, so that names in a deparsed
-text are qualified. Roles come back by name and grants as [[grantee, privilege, grantable], ...]; `snapshot` turns both
+Each takes `:schemas` (text[]), reads pg_catalog alone and is run under an empty search_path, so that deparsed texts
+qualify every name. Roles come back by name and grants as [[grantee, privilege, grantable], ...]; `snapshot` turns both
 into what reads alike on every platform. Part of a table is identified as `name on table`.
 """
 

@@ -49,11 +49,12 @@ class Message(Base):
         ForeignKeyConstraint(
             ["conversation_id", "user_id"], ["conversations.id", "conversations.user_id"], ondelete="CASCADE"
         ),
-        # The cascade from conversations, which deletes by both columns.
-        Index("idx_messages_conversation_id", "conversation_id", "user_id"),
+        # A page of a conversation in order as its owner, to whose query the policy adds user_id; the cascade from
+        # conversations, which deletes by both columns.
+        Index("idx_messages_conversation_id", "conversation_id", "user_id", "created_at", "seq"),
         # A user's messages, and the cascade from users.
         Index("idx_messages_user_id", "user_id"),
-        # A page of a conversation in order: WHERE conversation_id ORDER BY created_at, seq LIMIT n.
+        # The same page without user_id, as service_role asks: WHERE conversation_id ORDER BY created_at, seq LIMIT n.
         Index("idx_messages_conversation_id_created_at", "conversation_id", "created_at", "seq"),
         # INSERT ... ON CONFLICT (user_id, idempotency_key): one user's keys never meet another's.
         Index(

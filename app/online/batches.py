@@ -31,6 +31,9 @@ _FIRST_BATCH = 16 * _SLOTS
 _LARGEST_BATCH = 16384 * _SLOTS
 _VACUUM_FROM_PAGES = 1024  # a smaller table is not worth a vacuum on the way
 _SWEEPS = 10
+# The plans of key checks and functions are kept for the session: one made while the table they look in was small would
+# read all of it for every row once it has grown.
+_SETTINGS = "SET LOCAL statement_timeout = 0; SET LOCAL enable_seqscan = off"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -201,9 +204,7 @@ class _Walk:
             others = self._running - {first}
             position = min([upto, *others])
         with connection.begin():
-            connection.exec_driver_sql(
-                f"SET LOCAL lock_timeout = '{self._options.lock_timeout * 1000:.0f}ms'; SET LOCAL statement_timeout = 0"
-            )
+            connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{self._options.lock_timeout * 1000:.0f}ms'; {_SETTINGS}")
             rows = connection.exec_driver_sql(self._backfill.batch(at, upto)).rowcount
             connection.execute(
                 sa.text(

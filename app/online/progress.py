@@ -11,6 +11,7 @@ from tqdm import tqdm
 log = logging.getLogger("chat_schema")
 
 _LOG_EVERY = 10.0  # seconds between log lines where there is no terminal
+_BAR = "{desc} {percentage:3.0f}% |{bar:24}| {postfix[0]} [{elapsed}<{remaining}]"
 
 
 class Progress:
@@ -21,13 +22,10 @@ class Progress:
         self._items = 0
         self._started = self._logged = time.monotonic()
         self._first = done
-        self._bar = tqdm(
-            desc=label,
-            total=self._total,
-            initial=done,
-            disable=not sys.stderr.isatty(),
-            bar_format="{desc} {percentage:3.0f}% |{bar:24}| {postfix[0]} [{elapsed}<{remaining}]",
-            postfix=[""],
+        self._bar = (
+            tqdm(desc=label, total=max(total, 1), initial=done, bar_format=_BAR, postfix=[""])
+            if sys.stderr.isatty()
+            else None
         )
 
     @property
@@ -40,11 +38,11 @@ class Progress:
         self._done += work
         self._items += items
         now = time.monotonic()
-        rate = self._items / max(now - self._started, 1e-9)
-        said = f"{self._items:,} {self._unit}, {rate:,.0f}/s"
-        self._bar.postfix[0] = said
-        self._bar.update(min(work, max(self._total - self._bar.n, 0)))
-        if self._bar.disable and now - self._logged >= _LOG_EVERY:
+        said = f"{self._items:,} {self._unit}, {self._items / max(now - self._started, 1e-9):,.0f}/s"
+        if self._bar is not None:
+            self._bar.postfix[0] = said
+            self._bar.update(work)
+        elif now - self._logged >= _LOG_EVERY:
             self._logged = now
             pace = (self._done - self._first) / max(now - self._started, 1e-9)
             left = max(self._total - self._done, 0) / max(pace, 1e-9)
@@ -52,6 +50,7 @@ class Progress:
 
     def close(self) -> None:
         """End the report; off a terminal with one line that sums it up."""
-        self._bar.close()
-        if self._bar.disable:
+        if self._bar is not None:
+            self._bar.close()
+        else:
             log.info("%s: %.0f %%, %s %s", self._label, self.percent, f"{self._items:,}", self._unit)

@@ -331,9 +331,6 @@ SAME_THING = {
         REVOKE SELECT ON chat_internal.alembic_version FROM anon""",
     "an extension in schema public": "CREATE EXTENSION hstore SCHEMA public",
     "on instead of true": "ALTER VIEW provider_usage_stats SET (security_invoker = on)",
-    "another grantor": """GRANT SELECT ON tasks TO service_role WITH GRANT OPTION; REVOKE SELECT ON tasks FROM authenticated;
-        SET LOCAL ROLE service_role; GRANT SELECT ON tasks TO authenticated; RESET ROLE;
-        REVOKE GRANT OPTION FOR SELECT ON tasks FROM service_role CASCADE; GRANT SELECT ON tasks TO authenticated""",
 }
 
 

@@ -28,7 +28,7 @@ VIEWS = {
         "SELECT id FROM public.users x WHERE (EXISTS ( SELECT FROM public.tasks t WHERE (t.user_id = id)));"
     ),
     "SELECT id FROM users UNION SELECT id FROM tasks WHERE completed ORDER BY 1": (
-        "SELECT users.id FROM public.users UNION SELECT tasks.id FROM public.tasks WHERE tasks.completed ORDER BY 1;"
+        "SELECT id FROM public.users UNION SELECT tasks.id FROM public.tasks WHERE tasks.completed ORDER BY 1;"
     ),
     "WITH c AS (SELECT user_id, count(*) AS n FROM tasks GROUP BY user_id) SELECT n FROM c WHERE n > 1": (
         "WITH c AS ( SELECT tasks.user_id, count(*) AS n FROM public.tasks GROUP BY tasks.user_id )"
@@ -78,7 +78,8 @@ DEFINITIONS = [
         "'2026-01-01 00:00:00+00'::timestamp with time zone",
     ),
     (
-        "CREATE FUNCTION x(n integer) RETURNS TABLE (id uuid, title varchar) LANGUAGE sql AS 'SELECT NULL, NULL'",
+        """CREATE FUNCTION x(n integer) RETURNS TABLE (id uuid, title varchar) LANGUAGE sql
+        AS 'SELECT id, title FROM public.tasks'""",
         ("functions", "public.x(integer)", "result"),
         "TABLE(id uuid, title character varying)",
     ),

@@ -40,7 +40,8 @@ try:
         address = server.url().set(drivername="postgresql").render_as_string()
         with psycopg.connect(address) as connection:
             *_, last = connection.execute(sql).results()
-            print(json.dumps(last.fetchone()), flush=True)
+            answer = last.fetchone()
+        print(json.dumps(answer), flush=True)
         sys.stdin.readline()
 except embedded.EmbeddedServerError as error:
     sys.exit(str(error))
@@ -234,8 +235,10 @@ def test_a_killed_command_leaves_a_server_that_the_next_command_uses_and_stops(s
 
 
 def test_a_killed_command_takes_no_server_from_another_one(start: Start, data_dir: Path) -> None:
-    killed, other = start(data_dir), start(data_dir)
-    killed.answer(), other.answer()
+    killed = start(data_dir)
+    killed.answer()
+    other = start(data_dir)
+    other.answer()
     server = postmaster(data_dir)
     killed.kill()
     third = start(data_dir)
@@ -318,8 +321,10 @@ def test_a_command_told_to_end_while_the_server_starts_stops_it(
 
 
 def test_ctrl_c_does_not_reach_the_server_while_another_command_uses_it(start: Start, data_dir: Path) -> None:
-    interrupted, other = start(data_dir), start(data_dir)
-    interrupted.answer(), other.answer()
+    interrupted = start(data_dir)
+    interrupted.answer()
+    other = start(data_dir)
+    other.answer()
     server = postmaster(data_dir)
     os.killpg(interrupted.process.pid, signal.SIGINT)
     interrupted.process.wait()
@@ -433,30 +438,35 @@ def nobody() -> int:
 
 
 @pytest.fixture
-def ordinary_folder(folder: Path, nobody: int) -> Path:
+def ordinary() -> int:
+    return pwd.getpwnam("daemon").pw_uid  # initdb wants a user with a name
+
+
+@pytest.fixture
+def ordinary_folder(folder: Path, ordinary: int) -> Path:
     home = folder / "home"
     home.mkdir(mode=0o700)
-    os.chown(home, nobody, -1)
+    os.chown(home, ordinary, -1)
     return home
 
 
 @as_root
-def test_an_ordinary_user_runs_the_server_as_themselves(start: Start, ordinary_folder: Path, nobody: int) -> None:
+def test_an_ordinary_user_runs_the_server_as_themselves(start: Start, ordinary_folder: Path, ordinary: int) -> None:
     data_dir = ordinary_folder / ".pgdata" / "18"
     for visit in (1, 2):
-        command = start(data_dir, uid=nobody)
+        command = start(data_dir, uid=ordinary)
         assert command.answer() == [visit, str(data_dir)]
-        assert psutil.Process(postmaster(data_dir)).uids().real == nobody
+        assert psutil.Process(postmaster(data_dir)).uids().real == ordinary
         command.finish()
-    assert {path.stat().st_uid for path in (data_dir, *data_dir.parent.iterdir())} == {nobody}
+    assert {path.stat().st_uid for path in (data_dir, *data_dir.parent.iterdir())} == {ordinary}
 
 
 @as_root
 def test_root_serves_the_data_of_an_ordinary_user_as_that_user(
-    start: Start, ordinary_folder: Path, nobody: int
+    start: Start, ordinary_folder: Path, ordinary: int
 ) -> None:
     data_dir = ordinary_folder / ".pgdata" / "18"
-    theirs = start(data_dir, uid=nobody)
+    theirs = start(data_dir, uid=ordinary)
     theirs.answer()
     roots = start(data_dir)
     assert roots.answer() == [2, str(data_dir)]
@@ -469,17 +479,17 @@ def test_root_serves_the_data_of_an_ordinary_user_as_that_user(
 
 @as_root
 def test_an_ordinary_user_cannot_use_the_data_of_another_and_is_told_so(
-    start: Start, ordinary_folder: Path, nobody: int
+    start: Start, ordinary_folder: Path, ordinary: int, nobody: int
 ) -> None:
     data_dir = ordinary_folder / "18"
-    data_dir.mkdir()
-    os.chown(data_dir, nobody - 1, -1)
-    assert f"belongs to the user with id {nobody - 1}" in start(data_dir, uid=nobody).failure()
+    data_dir.mkdir(mode=0o700)
+    os.chown(data_dir, nobody, -1)
+    assert f"belongs to the user with id {nobody}" in start(data_dir, uid=ordinary).failure()
 
 
 @as_root
-def test_an_ordinary_user_without_write_permission_is_told_so(start: Start, folder: Path, nobody: int) -> None:
-    assert "Run the command where you may write" in start(folder / "18", uid=nobody).failure()
+def test_an_ordinary_user_without_write_permission_is_told_so(start: Start, folder: Path, ordinary: int) -> None:
+    assert "Run the command where you may write" in start(folder / "18", uid=ordinary).failure()
 
 
 @as_root

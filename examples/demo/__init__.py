@@ -1,0 +1,1 @@
+"""The package's main job on real input: ``python -m examples.demo``."""

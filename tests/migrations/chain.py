@@ -1,0 +1,115 @@
+"""The chain on one database: go up and down, write the script instead, look at what stands there."""
+
+from __future__ import annotations
+
+import argparse
+import io
+import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from uuid import UUID, uuid4
+
+import psycopg
+import sqlalchemy as sa
+from alembic.config import Config
+from alembic.script import ScriptDirectory
+
+from alembic import command
+from app.catalog import Snapshot, take_snapshot
+from tests.conftest import alembic_config
+
+REVISIONS = [
+    script.revision
+    for script in reversed(list(ScriptDirectory.from_config(alembic_config("unused")).walk_revisions()))
+]
+HEAD = REVISIONS[-1]
+
+
+def before(revision: str) -> str:
+    """Return the revision before ``revision``, or ``base``."""
+    place = REVISIONS.index(revision)
+    return REVISIONS[place - 1] if place else "base"
+
+
+@dataclass(frozen=True)
+class Chain:
+    """A database, empty at first. ``programs`` is the folder of psql; an option is what stands after -x."""
+
+    url: str
+    programs: Path
+
+    def upgrade(self, to: str = "head", *options: str) -> None:
+        command.upgrade(self._config(options), to)
+
+    def downgrade(self, to: str, *options: str) -> None:
+        command.downgrade(self._config(options), to)
+
+    def check(self) -> None:
+        command.check(self._config(()))
+
+    def upgrade_script(self, span: str = "head", *options: str) -> str:
+        config = self._config(options)
+        command.upgrade(config, span, sql=True)
+        return config.output_buffer.getvalue()
+
+    def downgrade_script(self, span: str, *options: str) -> str:
+        config = self._config(options)
+        command.downgrade(config, span, sql=True)
+        return config.output_buffer.getvalue()
+
+    def run_script(self, script: str) -> subprocess.CompletedProcess[str]:
+        """Give ``script`` to psql, which stops at the first error."""
+        psql = [self.programs / "psql", "-X", "-q", "-v", "ON_ERROR_STOP=1", "-d", self._libpq_url]
+        return subprocess.run(psql, input=script, capture_output=True, text=True, check=False)
+
+    def connect(self) -> psycopg.Connection:
+        """Return a connection on which each statement is its own transaction."""
+        return psycopg.connect(self._libpq_url, autocommit=True)
+
+    def rows(self, query: str, parameters: Sequence[Any] = ()) -> list[Any]:
+        """Return the rows of ``query``; of one column, its values."""
+        with self.connect() as connection:
+            found = connection.execute(query.encode(), parameters or None).fetchall()
+        return [row[0] if len(row) == 1 else row for row in found]
+
+    def value(self, query: str, parameters: Sequence[Any] = ()) -> Any:
+        [value] = self.rows(query, parameters)
+        return value
+
+    def execute(self, statements: str, parameters: Sequence[Any] = ()) -> int:
+        """Run ``statements`` and return how many rows the last one changed."""
+        with self.connect() as connection:
+            return connection.execute(statements.encode(), parameters or None).rowcount
+
+    def revision(self) -> str:
+        return str(self.value("SELECT version_num FROM chat_internal.alembic_version"))
+
+    def snapshot(self) -> Snapshot:
+        engine = sa.create_engine(self.url, poolclass=sa.NullPool)
+        with engine.connect() as connection:
+            return take_snapshot(connection)
+
+    def new_user(self, user: UUID | None = None) -> UUID:
+        user = user or uuid4()
+        self.execute("INSERT INTO public.users (id, email) VALUES (%s, %s)", [user, f"{user}@example.org"])
+        return user
+
+    def new_tenant(self, *members: UUID) -> UUID:
+        tenant: UUID = self.value("INSERT INTO public.tenants (name) VALUES ('Acme') RETURNING id")
+        for member in members:
+            self.execute("INSERT INTO public.tenant_users (tenant_id, user_id) VALUES (%s, %s)", [tenant, member])
+        return tenant
+
+    @property
+    def _libpq_url(self) -> str:
+        return sa.make_url(self.url).set(drivername="postgresql").render_as_string(hide_password=False)
+
+    def _config(self, options: Sequence[str]) -> Config:
+        config = alembic_config(self.url)
+        config.cmd_opts = argparse.Namespace(x=list(options))
+        config.output_buffer = io.StringIO()  # where a script goes
+        config.attributes["configure_logging"] = False  # it would take pytest's own handlers away
+        return config
+

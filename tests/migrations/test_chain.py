@@ -1,0 +1,107 @@
+"""The revisions as files, and the checks that every Alembic chain should pass."""
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import pytest_alembic
+import sqlalchemy as sa
+from alembic.script import Script, ScriptDirectory
+from pytest_alembic.config import Config
+from pytest_alembic.runner import MigrationContext
+from pytest_alembic.tests import default as pytest_alembic_checks
+
+from tests.conftest import alembic_config
+from tests.migrations.chain import REVISIONS, Chain
+from tests.postgres_binaries import ROOT
+
+PHASES = ("create", "expand", "backfill", "index", "validate", "contract")
+FILES = sorted((ROOT / "alembic" / "versions").glob("*.py"))
+LONGEST = 320  # lines; most of the longest are SQL functions that are frozen there
+
+each_file = pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+
+
+@pytest.fixture
+def runner(database_url: str) -> Iterator[MigrationContext]:
+    engine = sa.create_engine(database_url, poolclass=sa.NullPool)
+    config = Config(config_options={"file": ROOT / "alembic.ini"})
+    with pytest_alembic.runner(config, engine=engine) as runner:
+        runner.command_executor.configure(configure_logging=False)
+        yield runner
+
+
+def script(file: Path) -> Script:
+    found = ScriptDirectory.from_config(alembic_config("unused")).get_revision(file.name[:4])
+    assert Path(found.path) == file
+    return found
+
+
+@each_file
+def test_a_file_is_named_by_its_number_its_phase_and_what_it_is_about(file: Path) -> None:
+    assert re.fullmatch(rf"\d{{4}}_({'|'.join(PHASES)})_[a-z0-9]+(_[a-z0-9]+)*", file.stem)
+
+
+@each_file
+def test_a_file_stands_where_its_number_says(file: Path) -> None:
+    number = int(file.name[:4])
+    assert script(file).revision == f"{number:04}"
+    assert script(file).down_revision == (f"{number - 1:04}" if number > 1 else None)
+
+
+def test_the_numbers_have_no_gap() -> None:
+    assert [file.name[:4] for file in FILES] == [f"{number:04}" for number in range(1, len(FILES) + 1)]
+    assert [file.name[:4] for file in FILES] == REVISIONS
+
+
+@each_file
+def test_a_docstring_says_what_why_which_locks_and_how_it_is_undone(file: Path) -> None:
+    text = script(file).longdoc
+    headings = [word for word in re.findall(r"^(\w+): +\S", text, re.MULTILINE) if word != "Revises"]
+    assert headings == ["What", "Why", "Locks", "Undone"]
+    phase = file.stem.split("_")[1]
+    assert script(file).doc.lower().startswith(phase), "its first line begins with its phase"
+
+
+@each_file
+def test_a_revision_imports_nothing_that_may_change_under_it(file: Path) -> None:
+    imported = set()
+    for node in ast.walk(ast.parse(file.read_text("utf-8"))):
+        if isinstance(node, ast.Import):
+            imported |= {name.name.partition(".")[0] for name in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            imported.add((node.module or ".").partition(".")[0])
+    assert imported <= {"alembic", "sqlalchemy"}
+
+
+@each_file
+def test_a_revision_is_short(file: Path) -> None:
+    assert len(file.read_text("utf-8").splitlines()) <= LONGEST
+
+
+@each_file
+def test_a_revision_can_be_undone(file: Path) -> None:
+    functions = [node for node in ast.parse(file.read_text("utf-8")).body if isinstance(node, ast.FunctionDef)]
+    assert {"upgrade", "downgrade"} <= {function.name for function in functions}
+
+
+@pytest.mark.parametrize(
+    "check",
+    [
+        pytest_alembic_checks.test_single_head_revision,
+        pytest_alembic_checks.test_upgrade,
+        pytest_alembic_checks.test_model_definitions_match_ddl,
+        pytest_alembic_checks.test_up_down_consistency,
+    ],
+    ids=lambda check: check.__name__.removeprefix("test_"),
+)
+def test_the_chain_passes_what_pytest_alembic_checks(check: object, runner: MigrationContext) -> None:
+    assert callable(check)
+    check(runner)
+
+
+def test_models_and_database_are_the_same_at_head(chain: Chain) -> None:
+    chain.upgrade()
+    chain.check()
