@@ -1,11 +1,14 @@
-"""Which database a command works on, and whether it may: address, version, pooler and rights, checked before anything is changed."""
+"""Which database a command works on, and whether it may: address, version, pooler, rights, before anything changes."""
 
 from __future__ import annotations
 
 import contextlib
 import os
+import signal
+import threading
 from collections.abc import Iterator
 from pathlib import Path
+from types import FrameType
 
 import sqlalchemy as sa
 from alembic.util import CommandError
@@ -92,9 +95,15 @@ def connect(url: sa.URL) -> Iterator[sa.Connection]:
 
 @contextlib.contextmanager
 def explained_errors() -> Iterator[None]:
-    """Turn an error of the database into the one message that says what it means for the run."""
+    """Turn an error of the database, Ctrl-C and SIGTERM into the one message that says what it means for the run."""
     try:
-        yield
+        with _sigterm_interrupts():
+            yield
+    except KeyboardInterrupt:
+        raise CommandError(
+            "Interrupted. The revision that was running was rolled back; finished ones stay. "
+            "Run the command again to go on."
+        ) from None
     except DBAPIError as error:
         state = getattr(error.orig, "sqlstate", None) or "no SQLSTATE"
         mend = {
@@ -106,6 +115,23 @@ def explained_errors() -> Iterator[None]:
             f"PostgreSQL refused a statement ({state}): {first_line(error)}\n"
             f"The revision it belongs to was rolled back; finished ones stay. {mend}"
         ) from error
+
+
+@contextlib.contextmanager
+def _sigterm_interrupts() -> Iterator[None]:
+    """Let SIGTERM (a deployment that is told to end) stop the run as Ctrl-C does."""
+    if threading.current_thread() is not threading.main_thread():  # Python hands signals to no other
+        yield
+        return
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def require_rights(connection: sa.Connection) -> None:
@@ -146,8 +172,8 @@ def _refuse_old_server(connection: sa.Connection) -> None:
     version = connection.dialect.server_version_info
     if version is not None and int(version[0]) < OLDEST_SUPPORTED:
         raise CommandError(
-            f"This server is PostgreSQL {version[0]}, so nothing was run: chat-schema needs {OLDEST_SUPPORTED} or newer "
-            "(security_invoker views). Upgrade the server, then run the command again."
+            f"This server is PostgreSQL {version[0]}, so nothing was run: chat-schema needs {OLDEST_SUPPORTED} or "
+            "newer (security_invoker views). Upgrade the server, then run the command again."
         )
 
 

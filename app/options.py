@@ -25,7 +25,7 @@ def _option(default: Any, text: str) -> Any:
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """The options of one run; durations are seconds here and ``250ms``, ``10s``, ``5min`` or ``1h`` on the command line."""
+    """The options of one run; durations are seconds here, and ``250ms``, ``10s``, ``5min`` or ``1h`` when given."""
 
     lock_timeout: float = _option(0.1, "how long one attempt waits for a table lock (and makes others queue behind it)")
     lock_retry_for: float = _option(
@@ -53,8 +53,8 @@ class Options:
             return self
         if self.roles != Roles():
             raise CommandError(
-                f"This database was set up with {recorded}, and the options say {self.roles}, so nothing was run. Leave the "
-                "-x ...-role options out: the recorded names are used."
+                f"This database was set up with {recorded}, and the options say {self.roles}, so nothing was run. "
+                "Leave the -x ...-role options out: the recorded names are used."
             )
         return dataclasses.replace(
             self,

@@ -97,4 +97,5 @@ def _current_revision(connection: sa.Connection) -> str | None:
     table = f"{INTERNAL_SCHEMA}.alembic_version"
     if connection.scalar(sa.text("SELECT to_regclass(:table)"), {"table": table}) is None:
         return None
-    return connection.scalar(sa.text(f"SELECT version_num FROM {table}"))
+    current: str | None = connection.scalar(sa.text(f"SELECT version_num FROM {table}"))
+    return current

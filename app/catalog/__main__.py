@@ -1,4 +1,4 @@
-"""`python -m app.catalog`: write head.json from a scratch database that is migrated from empty for it."""
+"""`python -m app.catalog`: write head.json and docs/schema.md from a scratch database, migrated from empty for it."""
 
 import tempfile
 from pathlib import Path
@@ -8,6 +8,7 @@ from alembic.config import Config
 from alembic import command
 from app import database, embedded
 from app.catalog import take_snapshot, write_expected
+from app.catalog.document import as_markdown
 
 with tempfile.TemporaryDirectory() as folder:
     Path(folder).chmod(0o711)
@@ -16,4 +17,8 @@ with tempfile.TemporaryDirectory() as folder:
         config.attributes["url"] = server.url().render_as_string(hide_password=False)
         command.upgrade(config, "head")
         with database.connect(server.url()) as connection:
-            print(write_expected(take_snapshot(connection)))
+            snapshot = take_snapshot(connection)
+            page = database.project_folder() / "docs" / "schema.md"
+            page.parent.mkdir(exist_ok=True)
+            page.write_text(as_markdown(snapshot), "utf-8")
+            print(write_expected(snapshot), page, sep="\n")

@@ -1,1 +1,1 @@
-"""How revisions run on a database that is being written to: one deployer, short lock waits with retries, small batches."""
+"""How revisions run on a database that is written to: one deployer, short lock waits with retries, small batches."""

@@ -9,18 +9,16 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import logging
-import signal
 import threading
 import time
-from collections.abc import Iterator
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
-from types import FrameType
 
 import sqlalchemy as sa
 from alembic.util import CommandError
 from sqlalchemy.exc import DBAPIError
 
-from app.online.lock_retry import is_lock_error, pauses
+from app.online.blockers import BlockerWatch
+from app.online.lock_retry import backend_pid, is_lock_error, pauses, session_timeouts
 from app.online.progress import Progress
 from app.options import Options
 
@@ -33,15 +31,15 @@ _VACUUM_FROM_PAGES = 1024  # a smaller table is not worth a vacuum on the way
 _SWEEPS = 10
 # The plans of key checks and functions are kept for the session: one made while the table they look in was small would
 # read all of it for every row once it has grown.
-_SETTINGS = "SET LOCAL statement_timeout = 0; SET LOCAL enable_seqscan = off"
+_SETTINGS = "SET enable_seqscan = off"
 
 
 @dataclasses.dataclass(frozen=True)
 class Backfill:
     """What to do to every pending row of a table.
 
-    ``statement`` holds ``{batch}`` where the range of the rows ``alias`` goes and leaves rows alone that are not pending, so
-    that it can be run again; ``pending`` is a condition on ``alias`` that no row meets in the end.
+    ``statement`` holds ``{batch}`` where the range of the rows ``alias`` goes and leaves rows alone that are not
+    pending, so that it can be run again; ``pending`` is a condition on ``alias`` that no row meets in the end.
     """
 
     name: str
@@ -69,20 +67,20 @@ def run(engine: sa.Engine, backfill: Backfill, options: Options) -> int:
     """Run ``backfill`` to its end and return how many rows it changed.
 
     Goes on where a killed run stopped. Raises :class:`alembic.util.CommandError` when it was interrupted (what was
-    committed stays) or when rows stay pending after every sweep.
+    committed stays), when a client keeps a row locked for too long, or when rows stay pending after every sweep.
     """
     changed = 0
-    with engine.connect() as control:
+    with engine.connect() as control, session_timeouts(control, options):
         for sweep in range(_SWEEPS):
             if sweep and not control.scalar(sa.text(backfill.any_pending())):
                 break
             control.rollback()
-            changed += _Walk(engine, control, backfill, options).run()
+            changed += _Walk(engine, control, backfill, options, resume=not sweep).run()
         else:
             raise CommandError(
-                f"{backfill.name}: rows of {backfill.table} still wait for their backfill after {_SWEEPS} sweeps; the revision "
-                "was not recorded and nothing was lost. A trigger that fills new rows is missing or disabled: run "
-                "`chat-schema verify` to see which, enable it, then run the upgrade again."
+                f"{backfill.name}: rows of {backfill.table} still wait for their backfill after {_SWEEPS} sweeps; the "
+                "revision was not recorded and nothing was lost. A trigger that fills new rows is missing or disabled: "
+                "run `chat-schema verify` to see which, enable it, then run the upgrade again."
             )
         control.rollback()
         control.execute(
@@ -95,7 +93,9 @@ def run(engine: sa.Engine, backfill: Backfill, options: Options) -> int:
 class _Walk:
     """One walk over the table, by one or more workers that share this object."""
 
-    def __init__(self, engine: sa.Engine, control: sa.Connection, backfill: Backfill, options: Options) -> None:
+    def __init__(
+        self, engine: sa.Engine, control: sa.Connection, backfill: Backfill, options: Options, *, resume: bool
+    ) -> None:
         self._engine, self._control, self._backfill, self._options = engine, control, backfill, options
         self._lock = threading.Lock()
         self._stop = threading.Event()
@@ -107,19 +107,19 @@ class _Walk:
         block = control.scalar(sa.text("SELECT current_setting('block_size')::int"))
         self._pages = int(size or 0) // int(block or 8192)
         self._end = self._pages * _SLOTS
-        self._next = self._start_position()
+        self._next = self._start_position(resume)
         self._vacuum_step = max(self._end // 10, 1) if self._pages >= _VACUUM_FROM_PAGES else self._end + 1
         self._vacuum_at = self._next + self._vacuum_step
         self._progress = Progress(backfill.name, self._end, min(self._next, self._end))
 
     def run(self) -> int:
-        with _sigterm_interrupts(), ThreadPoolExecutor(self._options.backfill_workers, "backfill") as pool:
-            workers = [pool.submit(self._work) for _ in range(self._options.backfill_workers)]
+        with ThreadPoolExecutor(self._options.backfill_workers, "backfill") as pool:
             try:
+                workers = [pool.submit(self._work) for _ in range(self._options.backfill_workers)]
                 wait(workers, return_when=FIRST_EXCEPTION)
             except KeyboardInterrupt:
                 self._stop.set()
-                wait(workers)
+                pool.shutdown()
                 raise CommandError(
                     f"{self._backfill.name} stopped at {self._progress.percent:.0f} %. What is done stays done: "
                     "run it again to go on."
@@ -131,14 +131,14 @@ class _Walk:
                 worker.result()
         return self._changed
 
-    def _start_position(self) -> int:
+    def _start_position(self, resume: bool) -> int:
         start = self._control.execute(
             sa.text(
                 "INSERT INTO chat_internal.backfill_progress AS p (name, position) VALUES (:name, 0)"
-                " ON CONFLICT (name) DO UPDATE SET position = CASE WHEN p.position < :end THEN p.position ELSE 0 END"
-                " RETURNING position"
+                " ON CONFLICT (name) DO UPDATE"
+                " SET position = CASE WHEN :resume AND p.position < :end THEN p.position ELSE 0 END RETURNING position"
             ),
-            {"name": self._backfill.name, "end": self._end},
+            {"name": self._backfill.name, "end": self._end, "resume": resume},
         ).scalar_one()
         self._control.commit()
         if start:
@@ -147,7 +147,13 @@ class _Walk:
 
     def _work(self) -> None:
         size = _FIRST_BATCH
-        with self._engine.connect().execution_options(no_parameters=True) as connection:
+        with (
+            self._engine.connect().execution_options(no_parameters=True) as connection,
+            session_timeouts(connection, self._options),
+        ):
+            connection.exec_driver_sql(_SETTINGS)
+            pid = backend_pid(connection)
+            connection.commit()
             while not self._stop.is_set():
                 with self._lock:
                     first, after = self._next, min(self._next + size, self._end)
@@ -156,7 +162,7 @@ class _Walk:
                     self._next = after
                     self._running.add(first)
                 try:
-                    size = self._range(connection, first, after, size)
+                    size = self._range(connection, pid, first, after, size)
                 except BaseException:
                     self._stop.set()
                     raise
@@ -170,26 +176,29 @@ class _Walk:
                 if vacuum:
                     self._vacuum()
 
-    def _range(self, connection: sa.Connection, first: int, after: int, size: int) -> int:
-        """Run the positions ``first`` to ``after``, in smaller pieces where locks stand in the way; return the next size."""
-        at = first
-        patience = pauses()
-        deadline = time.monotonic() + self._options.lock_retry_for
-        while at < after:
-            if self._stop.is_set() and at > first:
-                return size
+    def _range(self, connection: sa.Connection, pid: int, first: int, after: int, size: int) -> int:
+        """Run positions ``first`` to ``after``, in smaller pieces where locks are in the way; return the next size."""
+        at, losses = first, 0
+        while at < after and not self._stop.is_set():
+            if not losses:
+                patience, deadline = pauses(), time.monotonic() + self._options.lock_retry_for
             upto = min(at + size, after)
+            watch = BlockerWatch(self._engine, pid, self._options.lock_timeout / 4)
             began = time.monotonic()
             try:
-                rows = self._batch(connection, first, at, upto)
+                with watch if losses else contextlib.nullcontext():  # the second loss at one place is worth a look
+                    rows = self._batch(connection, first, at, upto)
             except DBAPIError as error:
-                if not is_lock_error(error) or time.monotonic() > deadline:
+                if not is_lock_error(error):
                     raise
+                losses += 1
+                if losses > 1:
+                    self._tell(watch, give_up=time.monotonic() > deadline)
                 # A client holds one of these rows. Waiting longer would make others wait for the rows we hold.
-                connection.rollback()
                 size = max(size // 4, 1)
-                time.sleep(next(patience))
+                self._stop.wait(next(patience))
                 continue
+            losses = 0
             elapsed = time.monotonic() - began
             with self._lock:
                 self._changed += rows
@@ -199,12 +208,20 @@ class _Walk:
             size = min(max(int(size * factor), 1), _LARGEST_BATCH)
         return size
 
+    def _tell(self, watch: BlockerWatch, *, give_up: bool) -> None:
+        if give_up:
+            raise CommandError(
+                f"{self._backfill.name} stopped at {self._progress.percent:.0f} %: a row was locked for "
+                f"{self._options.lock_retry_for:g} s, last by {watch.describe()}.\nWhat is done stays done. End that "
+                "transaction (SELECT pg_terminate_backend(pid);) or wait for it, then run the command again to go on."
+            )
+        self._progress.say(f"{self._backfill.name}: waits for a row locked by {watch.describe()}")
+
     def _batch(self, connection: sa.Connection, first: int, at: int, upto: int) -> int:
         with self._lock:
             others = self._running - {first}
             position = min([upto, *others])
         with connection.begin():
-            connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{self._options.lock_timeout * 1000:.0f}ms'; {_SETTINGS}")
             rows = connection.exec_driver_sql(self._backfill.batch(at, upto)).rowcount
             connection.execute(
                 sa.text(
@@ -219,26 +236,10 @@ class _Walk:
         """Give the space of the old row versions back to the batches that come, so that the table does not double."""
         with contextlib.suppress(DBAPIError), self._engine.connect() as vacuum:
             vacuum = vacuum.execution_options(isolation_level="AUTOCOMMIT")
-            # TRUNCATE would take AccessExclusive at the end of the table; a lock held by autovacuum is not waited for
-            vacuum.exec_driver_sql(f"VACUUM (TRUNCATE false, SKIP_LOCKED) {self._backfill.table}")
+            with session_timeouts(vacuum, self._options):
+                # TRUNCATE would take AccessExclusive at the table's end; a lock held by autovacuum is not waited for
+                vacuum.exec_driver_sql(f"VACUUM (TRUNCATE false, SKIP_LOCKED) {self._backfill.table}")
 
 
 def _tid(position: int) -> str:
     return f"'({position // _SLOTS},{position % _SLOTS})'::tid"
-
-
-@contextlib.contextmanager
-def _sigterm_interrupts() -> Iterator[None]:
-    """Let SIGTERM (a deployment that is told to end) stop the walk as Ctrl-C does."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

@@ -24,16 +24,20 @@ _BLOCKERS = sa.text(
 
 @dataclasses.dataclass(frozen=True)
 class Blocker:
-    """A session that holds what another waits for; ``age`` is its transaction's, in seconds."""
+    """A session that holds what another waits for; ``age`` is its transaction's, in seconds.
+
+    A login without pg_read_all_stats sees of another login's session no more than that it is there.
+    """
 
     pid: int
     application: str
     state: str
-    age: float
+    age: float | None
     query: str
 
     def __str__(self) -> str:
-        return f"pid {self.pid} ({self.application}, {self.state}, {self.age:.0f} s): {self.query}"
+        age = "unknown age" if self.age is None else f"{self.age:.0f} s"
+        return f"pid {self.pid} ({self.application}, {self.state}, {age}): {self.query}"
 
 
 class BlockerWatch:
@@ -47,11 +51,13 @@ class BlockerWatch:
         self._engine = engine
         self._waiting = waiting
         self._interval = interval
+        self._looks = threading.Event()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._look, name="blocker-watch", daemon=True)
 
     def __enter__(self) -> BlockerWatch:
         self._thread.start()
+        self._looks.wait(10)  # connecting can take longer than the wait that is to be seen
         return self
 
     def __exit__(
@@ -63,11 +69,12 @@ class BlockerWatch:
     def _look(self) -> None:
         try:
             with self._engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+                self._looks.set()
                 while not self._stop.wait(self._interval):
                     for row in connection.execute(_BLOCKERS, {"waiting": self._waiting}):
                         self.seen[row.pid] = Blocker(*row)
         except sa.exc.DBAPIError:
-            return  # the watch only explains; the wait it watches goes on or fails by itself
+            self._looks.set()  # the watch only explains; the wait it watches goes on or fails by itself
 
     def describe(self) -> str:
         """Return one line for each session seen, or that none was."""

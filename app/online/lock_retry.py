@@ -1,7 +1,8 @@
 """Short lock waits, retried: a revision never makes the application's statements queue behind it for long.
 
-``lock_timeout`` bounds one wait, because everything that comes after a waiting ``ALTER TABLE`` queues behind it. A revision
-that loses the wait is rolled back, sleeps (longer each time, with jitter) and starts again from its first statement.
+``lock_timeout`` bounds one wait, because everything that comes after a waiting ``ALTER TABLE`` queues behind it. A
+revision that loses the wait is rolled back, sleeps (longer each time, with jitter) and starts again from its first
+statement.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import logging
 import random
 import time
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from typing import Any, cast
 
 import sqlalchemy as sa
 from alembic.runtime.migration import MigrationContext, MigrationStep
@@ -45,7 +46,7 @@ def pauses() -> Iterator[float]:
 
 @contextlib.contextmanager
 def session_timeouts(connection: sa.Connection, options: Options) -> Iterator[None]:
-    """Give our session the short lock timeout, and no other timeout a hosted login may carry, until the run ends.
+    """Give our session the short lock timeout, and no other timeout a hosted login may carry, while entered.
 
     Committed before ``context.configure()``: an open transaction there makes Alembic persist nothing.
     """
@@ -53,9 +54,12 @@ def session_timeouts(connection: sa.Connection, options: Options) -> Iterator[No
         "lock_timeout": f"{options.lock_timeout * 1000:.0f}ms",
         "statement_timeout": "0",
         "idle_in_transaction_session_timeout": "0",
+        "idle_session_timeout": "0",
+        "transaction_timeout": "0",  # since PostgreSQL 17
     }
-    before = {name: connection.scalar(sa.text("SELECT current_setting(:name)"), {"name": name}) for name in settings}
-    _apply(connection, settings)
+    current = sa.text("SELECT current_setting(:name, true)")
+    before = {name: value for name in settings if (value := connection.scalar(current, {"name": name})) is not None}
+    _apply(connection, {name: settings[name] for name in before})
     try:
         yield
     finally:
@@ -83,8 +87,7 @@ def _retry(revision: Callable[..., Any], name: str, context: MigrationContext, o
         deadline = time.monotonic() + options.lock_retry_for
         watch: BlockerWatch | None = None
         for attempt, pause in enumerate(pauses(), start=1):
-            connection = context.connection
-            assert connection is not None  # online, see retrying()
+            connection = cast(sa.Connection, context.connection)  # online, see retrying()
             with contextlib.ExitStack() as stack:
                 if attempt > 1:  # the first loss is often a passing one and not worth a second connection
                     watch = stack.enter_context(
@@ -100,11 +103,11 @@ def _retry(revision: Callable[..., Any], name: str, context: MigrationContext, o
                     transaction.rollback()
                     lost = error
             who = watch.describe() if watch else "looking who holds it"
-            if time.monotonic() + pause > deadline:
+            if watch and time.monotonic() + pause > deadline:
                 raise CommandError(
-                    f"{name}: no lock within {options.lock_retry_for:.0f} s and {attempt} attempts; last blocked by {who}.\n"
-                    "Nothing of this revision was applied. End that transaction (SELECT pg_terminate_backend(pid);) or "
-                    "wait for it, then run the command again."
+                    f"{name}: no lock within {options.lock_retry_for:g} s and {attempt} attempts; "
+                    f"last blocked by {who}.\nNothing of this revision was applied. End that transaction "
+                    "(SELECT pg_terminate_backend(pid);) or wait for it, then run the command again."
                 ) from lost
             log.info(
                 "%s: lock not free within %.0f ms, attempt %d (%s)",

@@ -48,6 +48,13 @@ class Progress:
             left = max(self._total - self._done, 0) / max(pace, 1e-9)
             log.info("%s: %.0f %%, %s, %.0f s left", self._label, self.percent, said, left)
 
+    def say(self, text: str) -> None:
+        """Say something else meanwhile."""
+        if self._bar is not None:
+            self._bar.write(text, file=sys.stderr)
+        else:
+            log.info("%s", text)
+
     def close(self) -> None:
         """End the report; off a terminal with one line that sums it up."""
         if self._bar is not None:

@@ -49,7 +49,8 @@ def create_missing_roles(operations: Operations) -> None:
         operations, "SELECT rolcreaterole OR rolsuper FROM pg_roles WHERE rolname = current_user"
     ):
         raise CommandError(
-            "The login may not create roles and these are missing, so nothing was changed. Have an administrator run:\n  "
+            "The login may not create roles and these are missing, so nothing was changed. "
+            "Have an administrator run:\n  "
             + "\n  ".join(creations[name] + ";" for name in missing)
             + "\nthen run the upgrade again. (Other names: -x anon-role=, authenticated-role=, service-role=.)"
         )
@@ -95,8 +96,8 @@ def drop_policy(operations: Operations, name: str, table: str) -> None:
 def create_owner_policies(operations: Operations, table: str, owner: str) -> None:
     """Create the five policies of a table whose rows have an owner.
 
-    ``<table>_select_own``, ``_insert_own``, ``_update_own``, ``_delete_own`` let role authenticated at the rows that meet
-    ``owner``; ``<table>_service`` lets service_role at all of them.
+    ``<table>_select_own``, ``_insert_own``, ``_update_own``, ``_delete_own`` let role authenticated at the rows that
+    meet ``owner``; ``<table>_service`` lets service_role at all of them.
     """
     for command in _COMMANDS:
         create_policy(
@@ -133,8 +134,8 @@ def grant_only(
 ) -> None:
     """Take every right on ``target`` from PUBLIC and the three roles, then grant what is named.
 
-    ``target`` is ``"tasks"``, ``"SEQUENCE messages_seq_seq"``, ``"FUNCTION get_session_cost(uuid)"`` and so on. Hosted platforms
-    grant rights by default privileges (TRUNCATE to anon among them), hence the revocation first.
+    ``target`` is ``"tasks"``, ``"SEQUENCE messages_seq_seq"``, ``"FUNCTION get_session_cost(uuid)"`` and so on. Hosted
+    platforms grant rights by default privileges (TRUNCATE to anon among them), hence the revocation first.
     """
     kind, _, name = (
         target.rpartition(" ") if not target.startswith(("FUNCTION", "PROCEDURE")) else target.partition(" ")
@@ -167,7 +168,7 @@ def revoke_schema_usage(operations: Operations, schema: str, of: Sequence[str]) 
 
 @operation
 def record_role_names(operations: Operations, table: str) -> None:
-    """Write into ``table`` (logical, actual) what the three roles are called here, so that later runs need not be told."""
+    """Write into ``table`` (logical, actual) what the three roles are called here: later runs need not be told."""
     roles = options_of(operations).roles
     rows = ", ".join(f"({literal(logical)}, {literal(roles.actual(logical))})" for logical in _LOGICAL_ROLES)
     statement(operations, f"INSERT INTO {quoted(operations, table)} (logical, actual) VALUES {rows}")

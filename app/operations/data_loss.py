@@ -12,7 +12,8 @@ from app.operations.registry import is_offline, literal, operation, options_of, 
 def refuse_data_loss(operations: Operations, what: str, count: str) -> None:
     """Stop a downgrade that would destroy rows, unless ``-x allow-data-loss=yes`` was given.
 
-    ``count`` is a query for one number: how many of ``what`` would be lost. Raises :class:`alembic.util.CommandError` with it.
+    ``count`` is a query for one number: how many of ``what`` would be lost.
+    Raises :class:`alembic.util.CommandError` with it.
     """
     if options_of(operations).allow_data_loss:
         return
@@ -21,7 +22,8 @@ def refuse_data_loss(operations: Operations, what: str, count: str) -> None:
         message = literal(f"This downgrade would destroy % {what}. {consequence}")
         statement(
             operations,
-            f"DO $$ DECLARE lost bigint := ({count}); BEGIN IF lost > 0 THEN RAISE EXCEPTION {message}, lost; END IF; END $$",
+            f"DO $$ DECLARE lost bigint := ({count}); BEGIN IF lost > 0 THEN RAISE EXCEPTION {message}, lost;"
+            " END IF; END $$",
         )
         return
     lost = scalar(operations, count)

@@ -32,14 +32,14 @@ def create_index_online(
 ) -> None:
     """Build an index CONCURRENTLY, outside a transaction, and see to it that it is valid.
 
-    An INVALID index that a killed run left is dropped first (``IF NOT EXISTS`` alone would take it for done); a valid one stays, so
-    the revision can be run again. Locks: ShareUpdateExclusive; waits for transactions older than itself. Raises
-    :class:`alembic.util.CommandError` when rows are not unique.
+    An INVALID index that a killed run left is dropped first (``IF NOT EXISTS`` alone would take it for done); a valid one
+    stays, so the revision can be run again. Locks: ShareUpdateExclusive; waits for transactions older than itself.
+    Raises :class:`alembic.util.CommandError` when rows are not unique.
     """
-    index = quoted(operations, name)
+    index, key, condition = quoted(operations, name), ", ".join(columns), f" WHERE {where}" if where else ""
     build = (
-        f"CREATE {'UNIQUE ' if unique else ''}INDEX CONCURRENTLY {identifier(operations, name)} ON {quoted(operations, table)}"
-        f" ({', '.join(columns)})" + (f" WHERE {where}" if where else "")
+        f"CREATE {'UNIQUE ' if unique else ''}INDEX CONCURRENTLY {identifier(operations, name)}"
+        f" ON {quoted(operations, table)} ({key}){condition}"
     )
     with _outside_transaction(operations):
         if is_offline(operations):
@@ -56,10 +56,9 @@ def create_index_online(
         except IntegrityError as error:
             statement(operations, f"DROP INDEX CONCURRENTLY IF EXISTS {index}")
             raise CommandError(
-                f"{table} holds rows that are not unique in ({', '.join(columns)}), so {name} could not be built and the "
-                "revision was not recorded. Find them with: "
-                f"SELECT {', '.join(columns)}, count(*) FROM {table} GROUP BY {', '.join(columns)} HAVING count(*) > 1; "
-                "mend them and run the upgrade again."
+                f"{table} holds rows that are not unique in ({key}), so {name} could not be built and the revision was "
+                f"not recorded. Find them with: SELECT {key}, count(*) FROM {quoted(operations, table)}{condition} "
+                f"GROUP BY {key} HAVING count(*) > 1; mend them and run the upgrade again."
             ) from error
         if not _is_valid(operations, index):
             raise CommandError(f"{name} was built INVALID; the revision was not recorded. Run the upgrade again.")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 
 import sqlalchemy as sa
 from alembic.operations import MigrateOperation, Operations
@@ -29,9 +29,7 @@ def operation(function: Callable[Concatenate[Operations, P], R]) -> Callable[Con
 
 def options_of(operations: Operations) -> Options:
     """Return the options of this run, which env.py hands to ``context.configure``."""
-    options = operations.get_context().opts["chat_schema"]
-    assert isinstance(options, Options)
-    return options
+    return cast(Options, operations.get_context().opts["chat_schema"])
 
 
 def is_offline(operations: Operations) -> bool:
@@ -69,8 +67,7 @@ def statement(operations: Operations, text: str) -> None:
     if context.as_sql:
         context.impl.static_output(text.strip().rstrip(";") + ";\n")
     else:
-        assert context.connection is not None
-        context.connection.execution_options(no_parameters=True).exec_driver_sql(text)
+        operations.get_bind().execution_options(no_parameters=True).exec_driver_sql(text)
 
 
 def scalar(operations: Operations, query: str) -> Any:

@@ -17,7 +17,7 @@ log = logging.getLogger("chat_schema")
 def verify(operations: Operations, none_of: Mapping[str, str], figures: Mapping[str, str]) -> None:
     """Run each query of ``none_of``, which must count 0, then log ``figures``.
 
-    Raises :class:`alembic.util.CommandError` that names every count that is not 0. Offline the script raises in their place.
+    Raises :class:`alembic.util.CommandError` that names every count that is not 0. Offline the script raises instead.
     """
     advice = "The database stays usable at the revision before. Mend these rows, then run the upgrade again."
     if is_offline(operations):

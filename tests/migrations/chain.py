@@ -21,8 +21,7 @@ from app.catalog import Snapshot, take_snapshot
 from tests.conftest import alembic_config
 
 REVISIONS = [
-    script.revision
-    for script in reversed(list(ScriptDirectory.from_config(alembic_config("unused")).walk_revisions()))
+    script.revision for script in reversed(list(ScriptDirectory.from_config(alembic_config("unused")).walk_revisions()))
 ]
 HEAD = REVISIONS[-1]
 
@@ -58,6 +57,10 @@ class Chain:
         config = self._config(options)
         command.downgrade(config, span, sql=True)
         return config.output_buffer.getvalue()
+
+    def upgrade_by_script(self, span: str, *options: str) -> None:
+        done = self.run_script(self.upgrade_script(span, *options))
+        assert done.returncode == 0, done.stderr
 
     def run_script(self, script: str) -> subprocess.CompletedProcess[str]:
         """Give ``script`` to psql, which stops at the first error."""
@@ -112,4 +115,3 @@ class Chain:
         config.output_buffer = io.StringIO()  # where a script goes
         config.attributes["configure_logging"] = False  # it would take pytest's own handlers away
         return config
-

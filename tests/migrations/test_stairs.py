@@ -25,9 +25,9 @@ def differences(expected: Snapshot, found: Snapshot) -> list[str]:
 
 
 def test_every_revision_goes_up_and_down_and_up_online_and_as_a_script(chain: Chain) -> None:
+    below = chain.snapshot()
     for revision in REVISIONS:
         previous = before(revision)
-        below = chain.snapshot()
         chain.upgrade(revision)
         above = chain.snapshot()
 
@@ -43,7 +43,8 @@ def test_every_revision_goes_up_and_down_and_up_online_and_as_a_script(chain: Ch
         assert not differences(below, chain.snapshot()), f"{revision}: its downgrade's script leaves something behind"
 
         chain.upgrade(revision)
-        assert not differences(above, chain.snapshot()), f"{revision}: the second upgrade ends elsewhere than the first"
+        below = chain.snapshot()
+        assert not differences(above, below), f"{revision}: the second upgrade ends elsewhere than the first"
 
 
 def test_a_downgrade_to_base_leaves_nothing_and_a_second_upgrade_ends_where_the_first_did(chain: Chain) -> None:

@@ -42,9 +42,7 @@ def acting(
     connection.execute(switch, ["none", ""])
 
 
-def outcome(
-    connection: psycopg.Connection, statement: str, parameters: dict[str, Any] | None = None
-) -> int | Refusal:
+def outcome(connection: psycopg.Connection, statement: str, parameters: dict[str, Any] | None = None) -> int | Refusal:
     """Run ``statement`` and return how many rows it saw or touched, or why it was refused."""
     try:
         with connection.transaction():

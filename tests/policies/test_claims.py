@@ -89,8 +89,10 @@ def test_after_the_transaction_the_connection_is_nobody_again(db: psycopg.Connec
     db.execute("INSERT INTO users (id) VALUES (%s)", [OWNER])
     db.execute("INSERT INTO tasks (user_id, title) VALUES (%s, 'Buy milk')", [OWNER])
     db.commit()
-    db.execute("SELECT set_config('role', 'authenticated', true), set_config('request.jwt.claims', %s, true)",
-               [claims_of(OWNER)])
+    db.execute(
+        "SELECT set_config('role', 'authenticated', true), set_config('request.jwt.claims', %s, true)",
+        [claims_of(OWNER)],
+    )
     assert tasks_seen(db) == [OWNER]
     db.commit()
 

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 import psycopg
 import pytest
+from alembic.script import ScriptDirectory
 
 from alembic import command
-from alembic.script import ScriptDirectory
 from tests.conftest import alembic_config
 from tests.policies.acting import Refusal, acting, refused, values
 from tests.policies.world import OWNER
@@ -71,17 +71,19 @@ SCHEMAS = "('public'::regnamespace, 'chat_internal'::regnamespace)"
 RELATION_RIGHTS = f"""
 SELECT c.oid::regclass::text, coalesce(r.rolname, 'PUBLIC'), a.privilege_type, a.is_grantable
 FROM pg_class AS c
-CROSS JOIN aclexplode(coalesce(c.relacl, acldefault(CASE c.relkind WHEN 'S' THEN 's' ELSE 'r' END::"char", c.relowner))) AS a
+CROSS JOIN aclexplode(
+  coalesce(c.relacl, acldefault(CASE c.relkind WHEN 'S' THEN 's' ELSE 'r' END::"char", c.relowner))
+) AS a
 LEFT JOIN pg_roles AS r ON r.oid = a.grantee
 WHERE c.relnamespace IN {SCHEMAS} AND c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S') AND a.grantee <> c.relowner
 UNION ALL
-SELECT c.oid::regclass::text, coalesce(r.rolname, 'PUBLIC'), format('%%s(%%s)', a.privilege_type, t.attname), a.is_grantable
+SELECT c.oid::regclass::text, coalesce(r.rolname, 'PUBLIC'), a.privilege_type || '(' || t.attname || ')', a.is_grantable
 FROM pg_attribute AS t
 JOIN pg_class AS c ON c.oid = t.attrelid
 CROSS JOIN aclexplode(t.attacl) AS a
 LEFT JOIN pg_roles AS r ON r.oid = a.grantee
 WHERE c.relnamespace IN {SCHEMAS} AND a.grantee <> c.relowner
-""".replace("%%", "%")
+"""
 FUNCTION_RIGHTS = f"""
 SELECT p.oid::regprocedure::text, coalesce(r.rolname, 'PUBLIC'), a.privilege_type, a.is_grantable
 FROM pg_proc AS p
@@ -89,8 +91,122 @@ CROSS JOIN aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) AS a
 LEFT JOIN pg_roles AS r ON r.oid = a.grantee
 WHERE p.pronamespace IN {SCHEMAS} AND a.grantee <> p.proowner
 """
-HOSTED_DEFAULTS = """
-ALTER DEFAULT PRIVILEGES GRANT ALL ON TABLES TO anon, authenticated, service_role;
-ALTER DEFAULT PRIVILEGES GRANT ALL ON SEQUENCES TO anon, authenticated, service_role;
-ALTER DEFAULT PRIVILEGES GRANT ALL ON FUNCTIONS TO anon, authenticated, service_role;
+SCHEMA_RIGHTS = """
+SELECT n.nspname, coalesce(r.rolname, 'PUBLIC'), a.privilege_type, a.is_grantable
+FROM pg_namespace AS n
+CROSS JOIN aclexplode(coalesce(n.nspacl, acldefault('n', n.nspowner))) AS a
+LEFT JOIN pg_roles AS r ON r.oid = a.grantee
+WHERE n.nspname = 'chat_internal' AND a.grantee <> n.nspowner
 """
+
+Right = tuple[str, str, str, bool]  # object, grantee, privilege, with grant option
+
+
+@pytest.fixture
+def hosted(database_url: str) -> Iterator[psycopg.Connection]:
+    """An empty database whose default privileges give the three roles everything, as hosted platforms have it."""
+    with psycopg.connect(plain(database_url)) as connection:
+        for kind in ("TABLES", "SEQUENCES", "FUNCTIONS"):
+            connection.execute(f"ALTER DEFAULT PRIVILEGES GRANT ALL ON {kind} TO anon, authenticated, service_role")
+        connection.commit()
+        yield connection
+
+
+def plain(url: str) -> str:
+    """Return a database's address as libpq takes it."""
+    return url.replace("postgresql+psycopg://", "postgresql://")
+
+
+def rights(connection: psycopg.Connection, query: str) -> set[Right]:
+    connection.execute("SELECT set_config('search_path', '', true)")  # so that every name is qualified
+    found = set(connection.execute(query).fetchall())
+    connection.rollback()
+    return found
+
+
+def designed_rights() -> set[Right]:
+    return {
+        (relation, role, privilege, False)
+        for relation, roles in RELATIONS.items()
+        for role, privileges in roles.items()
+        for privilege in privileges
+    }
+
+
+def designed_calls() -> set[Right]:
+    callers = dict.fromkeys(CALLED_BY_BOTH, ("authenticated", "service_role"))
+    callers |= dict.fromkeys(CALLED_BY_SERVICES, ("service_role",))
+    return {(function, role, "EXECUTE", False) for function, roles in callers.items() for role in roles}
+
+
+@pytest.fixture(params=["plain", "hosted"])
+def migrated(request: pytest.FixtureRequest) -> psycopg.Connection:
+    """A database at head, with and without the default privileges of a hosted platform."""
+    if request.param == "plain":
+        connection: psycopg.Connection = request.getfixturevalue("shared_db")
+        return connection
+    connection = request.getfixturevalue("hosted")
+    command.upgrade(alembic_config(request.getfixturevalue("database_url")), "head")
+    return connection
+
+
+def test_nothing_is_granted_beyond_the_design(migrated: psycopg.Connection) -> None:
+    assert rights(migrated, RELATION_RIGHTS) == designed_rights()
+    assert rights(migrated, FUNCTION_RIGHTS) == designed_calls()
+    assert rights(migrated, SCHEMA_RIGHTS) == {
+        ("chat_internal", role, "USAGE", False) for role in ("authenticated", "service_role")
+    }
+
+
+def test_the_design_names_every_relation(shared_db: psycopg.Connection) -> None:
+    shared_db.execute("SELECT set_config('search_path', '', true)")
+    relations = values(
+        shared_db,
+        f"SELECT oid::regclass::text FROM pg_class WHERE relnamespace IN {SCHEMAS} AND relkind IN ('r','p','v','m','f','S')",
+    )
+    assert set(relations) == RELATIONS.keys()
+
+
+def test_no_revision_leaves_more_than_rows_to_anybody(hosted: psycopg.Connection, database_url: str) -> None:
+    """On the way up and down, too, where a revision makes what a later one takes away."""
+    config = alembic_config(database_url)
+    revisions = [script.revision for script in ScriptDirectory.from_config(config).walk_revisions()]
+    for step, run in [("+1", command.upgrade)] * len(revisions) + [("-1", command.downgrade)] * (len(revisions) - 1):
+        run(config, step)
+        held = rights(hosted, RELATION_RIGHTS) | rights(hosted, FUNCTION_RIGHTS) | rights(hosted, SCHEMA_RIGHTS)
+        beyond = {
+            (name, role, privilege)
+            for name, role, privilege, _ in held
+            if role in ("anon", "PUBLIC") or privilege.partition("(")[0] not in WRITE | {"EXECUTE", "USAGE"}
+        }
+        assert not beyond, f"after {run.__name__} {step}"
+
+
+@pytest.mark.parametrize("role", ["anon", "authenticated", "service_role"])
+def test_nobody_truncates_on_a_hosted_platform(hosted: psycopg.Connection, database_url: str, role: str) -> None:
+    command.upgrade(alembic_config(database_url), "head")
+    tables = values(
+        hosted, f"SELECT oid::regclass::text FROM pg_class WHERE relnamespace IN {SCHEMAS} AND relkind = 'r'"
+    )
+    assert len(tables) > 10
+    with acting(hosted, OWNER, role=role):
+        for table in tables:
+            with pytest.raises(psycopg.errors.InsufficientPrivilege), hosted.transaction():
+                hosted.execute(f"TRUNCATE {table} CASCADE")
+
+
+@pytest.mark.parametrize("role", ["anon", "authenticated", "service_role"])
+@pytest.mark.parametrize("table", ["chat_session_arrays", "backfill_progress", "role_names", "alembic_version"])
+def test_internal_tables_are_closed(world: psycopg.Connection, role: str, table: str) -> None:
+    with acting(world, OWNER, role=role):
+        for statement in (f"SELECT FROM chat_internal.{table}", f"DELETE FROM chat_internal.{table}"):
+            with pytest.raises(psycopg.errors.InsufficientPrivilege), world.transaction():
+                world.execute(statement)
+
+
+def test_only_services_purge(world: psycopg.Connection) -> None:
+    purge = "SELECT chat_internal.purge_conversation_session_batch(now(), 10)"
+    with acting(world, OWNER), refused(world, Refusal.NO_GRANT):
+        world.execute(purge)
+    with acting(world, role="service_role"):
+        assert values(world, purge) == [0]

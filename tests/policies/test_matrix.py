@@ -259,7 +259,7 @@ CELLS = [
 ]
 
 
-def _statement(verb: str, rows: Rows) -> str:
+def statement(verb: str, rows: Rows) -> str:
     match verb.split()[0]:
         case "SELECT":
             return f"SELECT FROM {rows.relation} WHERE {rows.where}"
@@ -282,14 +282,15 @@ def test_matrix(world: psycopg.Connection, actor: str, verb: str, rows: str, exp
     before = values(world, stored)
     user = OWNER if verb == "INSERT in owner's name" else USERS.get(actor, OTHER)
     with acting(world, USERS.get(actor), role=ROLES.get(actor, "authenticated")):
-        assert outcome(world, _statement(verb, goal), {"user": user}) == expected
+        assert outcome(world, statement(verb, goal), {"user": user}) == expected
     if expected == 0 or isinstance(expected, Refusal):
         assert values(world, stored) == before
 
 
 def test_the_matrix_holds_every_table_and_view_that_has_owners(world: psycopg.Connection) -> None:
     exposed = values(
-        world, "SELECT relname FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'p', 'v', 'm')"
+        world,
+        "SELECT relname FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'p', 'v', 'm')",
     )
     statistics = {"provider_usage_stats", "daily_message_volume"}  # see test_creative_sessions
     assert {rows.relation for rows in ROWS.values()} == set(exposed) - statistics

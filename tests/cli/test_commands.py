@@ -1,0 +1,237 @@
+"""`chat-schema` as an operator calls it: a process, its output, its exit code."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import uuid
+
+import psycopg
+import pytest
+
+from app.catalog.comparison import load_expected
+from app.catalog.document import as_markdown
+from tests.postgres_binaries import ROOT
+
+
+def chat_schema(url: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", "from app.cli import main; main()", *arguments],
+        cwd=ROOT,
+        env={**os.environ, "DATABASE_URL": url},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+
+def connect(url: str) -> psycopg.Connection:
+    return psycopg.connect(url.replace("+psycopg", ""), autocommit=True)
+
+
+@pytest.fixture
+def user(migrated_url: str) -> uuid.UUID:
+    with connect(migrated_url) as connection:
+        row = connection.execute("INSERT INTO users (email) VALUES ('ana@example.test') RETURNING id").fetchone()
+    assert row
+    return uuid.UUID(str(row[0]))
+
+
+def test_verify_passes_on_a_migrated_database(migrated_url: str) -> None:
+    done = chat_schema(migrated_url, "verify")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "FAIL" not in done.stdout
+    assert "Verified" in done.stdout
+
+
+def test_verify_fails_on_an_empty_database_and_says_what_to_run(database_url: str) -> None:
+    done = chat_schema(database_url, "verify")
+    assert done.returncode == 1
+    assert "chat-schema upgrade head" in done.stdout
+
+
+def test_verify_fails_below_head(migrated_url: str) -> None:
+    assert chat_schema(migrated_url, "downgrade", "-1").returncode == 0
+    done = chat_schema(migrated_url, "verify")
+    assert done.returncode == 1
+    assert "FAIL  revision" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("drift", "named"),
+    [
+        ("ALTER TABLE messages DISABLE ROW LEVEL SECURITY", "public.messages"),
+        (
+            "ALTER TABLE chat_messages DISABLE TRIGGER chat_messages_fill_conversation",
+            "chat_messages_fill_conversation",
+        ),
+        ("CREATE POLICY leftover ON conversations USING (true)", "leftover"),
+        ("GRANT SELECT ON users TO anon", "public.users"),
+    ],
+)
+def test_verify_names_what_drifted(migrated_url: str, drift: str, named: str) -> None:
+    with connect(migrated_url) as connection:
+        connection.execute(drift)  # type: ignore[call-overload]
+    done = chat_schema(migrated_url, "verify")
+    assert done.returncode == 1
+    assert "FAIL  catalog" in done.stdout
+    assert named in done.stdout
+
+
+def test_verify_lists_a_users_own_objects_and_passes(migrated_url: str) -> None:
+    with connect(migrated_url) as connection:
+        connection.execute("CREATE TABLE my_own (id int); CREATE INDEX my_index ON messages (role)")
+    done = chat_schema(migrated_url, "verify")
+    assert done.returncode == 0, done.stdout
+    assert "objects of your own" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("damage", "rule"),
+    [
+        (
+            "ALTER TABLE chat_messages DROP CONSTRAINT fk_chat_messages_conversation;"
+            "INSERT INTO chat_messages (user_id, role, content, conversation_id)"
+            " VALUES ('{user}', 'user', 'lost', gen_random_uuid())",
+            "chat messages in another user's conversation",
+        ),
+        (
+            "ALTER TABLE chat_messages ALTER conversation_id DROP NOT NULL;"
+            "ALTER TABLE chat_messages DISABLE TRIGGER USER;"
+            "INSERT INTO chat_messages (user_id, role, content) VALUES ('{user}', 'user', 'nowhere')",
+            "chat messages without a conversation",
+        ),
+        (
+            "ALTER TABLE messages DROP CONSTRAINT fk_messages_conversation_id;"
+            "INSERT INTO messages (conversation_id, user_id, role, content)"
+            " VALUES (gen_random_uuid(), '{user}', 'user', 'lost')",
+            "messages in another user's conversation",
+        ),
+        (
+            "INSERT INTO conversations (user_id) VALUES ('{user}');"
+            "INSERT INTO messages (conversation_id, user_id, role, content, seq)"
+            " SELECT id, user_id, 'user', 'tied', 7 FROM conversations, generate_series(1, 2)",
+            "messages whose place in their conversation is not settled",
+        ),
+    ],
+)
+def test_verify_counts_rows_that_break_a_rule(migrated_url: str, user: uuid.UUID, damage: str, rule: str) -> None:
+    with connect(migrated_url) as connection:
+        connection.execute(damage.format(user=user))  # type: ignore[call-overload]
+    done = chat_schema(migrated_url, "verify")
+    assert done.returncode == 1
+    assert f"FAIL  {rule}" in done.stdout
+
+
+def test_verify_changes_nothing_and_runs_on_a_read_only_session(migrated_url: str) -> None:
+    with connect(migrated_url) as connection:
+        name = connection.info.dbname
+        connection.execute(f"ALTER DATABASE {name} SET default_transaction_read_only = on")  # type: ignore[call-overload]
+    assert chat_schema(migrated_url, "verify").returncode == 0
+
+
+def test_plan_lists_the_pending_revisions_with_their_locks(database_url: str, migrated_url: str) -> None:
+    pending = chat_schema(database_url, "plan")
+    assert pending.returncode == 0
+    assert "0013" in pending.stdout
+    assert "locks: AccessExclusive on public.chat_sessions" in pending.stdout
+    assert "nothing to do" in chat_schema(migrated_url, "plan").stdout
+
+
+def test_plan_from_the_middle_lists_only_what_is_left(migrated_url: str) -> None:
+    assert chat_schema(migrated_url, "downgrade", "0021").returncode == 0
+    lines = [line for line in chat_schema(migrated_url, "plan").stdout.splitlines() if line.startswith("  00")]
+    assert [line.split()[0] for line in lines] == ["0022", "0023"]
+
+
+@pytest.fixture
+def sessions(migrated_url: str, user: uuid.UUID) -> str:
+    """Sessions of every state: 7 delivered and 5 cancelled 100 days ago, 3 delivered yesterday, 4 in progress for years."""
+    with connect(migrated_url) as connection:
+        connection.execute(
+            """
+            WITH brand AS (INSERT INTO brands (user_id, name) VALUES (%(user)s, 'Nova') RETURNING id),
+            session AS (
+              INSERT INTO conversation_sessions (brand_id, user_id, state, completed_at, last_activity_at)
+              SELECT brand.id, %(user)s, s.state, now() - s.ended, now() - coalesce(s.ended, interval '3 years')
+              FROM brand, (VALUES ('delivered', interval '100 days', 7), ('cancelled', interval '100 days', 5),
+                                  ('delivered', interval '1 day', 3), ('initial', NULL, 4)) AS s (state, ended, n),
+                   generate_series(1, s.n)
+              RETURNING id, brand_id, user_id
+            )
+            INSERT INTO conversation_messages (session_id, brand_id, user_id, role, content)
+            SELECT id, brand_id, user_id, 'user', 'text' FROM session, generate_series(1, 2)
+            """,
+            {"user": user},
+        )
+    return migrated_url
+
+
+def left(url: str) -> tuple[int, int]:
+    with connect(url) as connection:
+        row = connection.execute(
+            "SELECT (SELECT count(*) FROM conversation_sessions), (SELECT count(*) FROM conversation_messages)"
+        ).fetchone()
+    assert row
+    return row[0], row[1]
+
+
+def test_a_dry_purge_counts_and_deletes_nothing(sessions: str) -> None:
+    done = chat_schema(sessions, "purge", "--dry-run")
+    assert done.returncode == 0
+    assert "12 sessions with 24 messages" in done.stdout
+    assert left(sessions) == (19, 38)
+
+
+def test_a_purge_deletes_ended_sessions_with_their_messages_and_no_others(sessions: str) -> None:
+    done = chat_schema(sessions, "purge", "--batch-size", "5")
+    assert done.returncode == 0, done.stderr
+    assert "Deleted 12 of 12 sessions" in done.stdout
+    assert left(sessions) == (7, 14)
+    assert "Deleted 0 of 0" in chat_schema(sessions, "purge").stdout
+
+
+def test_a_purge_honours_its_number_of_days(sessions: str) -> None:
+    assert "Would delete 0 sessions" in chat_schema(sessions, "purge", "--older-than", "101", "--dry-run").stdout
+    assert "Would delete 15 sessions" in chat_schema(sessions, "purge", "--older-than", "1", "--dry-run").stdout
+
+
+def test_a_purge_leaves_a_session_in_use_to_the_next_one(sessions: str) -> None:
+    with psycopg.connect(sessions.replace("+psycopg", "")) as busy:
+        busy.execute("SELECT FROM conversation_sessions WHERE state = 'cancelled' LIMIT 1 FOR UPDATE")
+        done = chat_schema(sessions, "purge")
+    assert done.returncode == 0
+    assert "1 were in use" in done.stdout
+    assert "Deleted 1 of 1" in chat_schema(sessions, "purge").stdout
+
+
+@pytest.mark.parametrize("days", ["x", "0", "-3", "1.5"])
+def test_a_purge_refuses_days_that_are_no_whole_number_above_0(migrated_url: str, days: str) -> None:
+    done = chat_schema(migrated_url, "purge", f"--older-than={days}")
+    assert done.returncode == 2
+    assert "whole number above 0" in done.stderr
+
+
+def test_a_purge_before_there_are_sessions_says_what_to_run(database_url: str) -> None:
+    done = chat_schema(database_url, "purge")
+    assert done.returncode == 1
+    assert "chat-schema upgrade head" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_upgrade_and_downgrade_are_alembics_own(database_url: str) -> None:
+    assert chat_schema(database_url, "upgrade", "head").returncode == 0
+    assert chat_schema(database_url, "current").stdout.split() == ["0023", "(head)"]
+    assert chat_schema(database_url, "downgrade", "base").returncode == 0
+
+
+def test_help_lists_our_commands_and_the_options_of_x(database_url: str) -> None:
+    done = chat_schema(database_url, "--help")
+    assert done.returncode == 0
+    for word in ("plan", "verify", "purge", "lock-timeout", "allow-data-loss"):
+        assert word in done.stdout
+
+
+def test_docs_show_the_schema_as_it_is() -> None:
+    assert (ROOT / "docs" / "schema.md").read_text("utf-8") == as_markdown(load_expected())

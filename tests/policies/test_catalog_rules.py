@@ -1,0 +1,130 @@
+"""Rules that every table, function, view and policy follows, whichever it is."""
+
+import psycopg
+import pytest
+
+from tests.policies.acting import acting, values
+from tests.policies.world import ACME, OWNER
+
+SCHEMAS = "('public'::regnamespace, 'chat_internal'::regnamespace)"
+
+
+def test_every_table_has_row_level_security_and_none_forces_it(shared_db: psycopg.Connection) -> None:
+    tables = shared_db.execute(
+        "SELECT relname, relrowsecurity, relforcerowsecurity FROM pg_class"
+        f" WHERE relnamespace IN {SCHEMAS} AND relkind IN ('r', 'p')"
+    ).fetchall()
+    assert len(tables) > 10
+    assert {(enabled, forced) for _, enabled, forced in tables} == {(True, False)}, tables
+
+
+def test_every_policy_is_permissive_and_speaks_to_one_role(shared_db: psycopg.Connection) -> None:
+    policies = shared_db.execute(
+        "SELECT schemaname, permissive, array_to_string(roles, ',') FROM pg_policies"
+    ).fetchall()
+    assert set(policies) == {("public", "PERMISSIVE", "authenticated"), ("public", "PERMISSIVE", "service_role")}
+
+
+def test_no_two_policies_meet_on_one_role_and_verb(shared_db: psycopg.Connection) -> None:
+    """Permissive policies are joined by OR, so a second one can only open; it also runs on each query."""
+    assert not values(
+        shared_db,
+        "SELECT tablename FROM pg_policies GROUP BY tablename, roles, cmd HAVING count(*) > 1"
+        " UNION ALL SELECT tablename FROM pg_policies GROUP BY tablename, roles"
+        " HAVING bool_or(cmd = 'ALL') AND count(*) > 1",
+    )
+
+
+def test_a_table_with_owners_has_the_five_policies(shared_db: psycopg.Connection) -> None:
+    policies: dict[str, set[tuple[str, str]]] = {}
+    for table, name, verb in shared_db.execute("SELECT tablename, policyname, cmd FROM pg_policies"):
+        policies.setdefault(table, set()).add((name, verb))
+    read_by_members = {
+        t: {(f"{t}_select_member", "SELECT"), (f"{t}_service", "ALL")} for t in ("tenants", "tenant_users")
+    }
+    own_row = {("users_select_own", "SELECT"), ("users_update_own", "UPDATE"), ("users_service", "ALL")}
+    owned = (
+        "tasks",
+        "conversations",
+        "messages",
+        "chat_messages",
+        "brands",
+        "conversation_sessions",
+        "conversation_messages",
+    )
+    verbs = ("SELECT", "INSERT", "UPDATE", "DELETE")
+    assert policies == {
+        **{t: {(f"{t}_{verb.lower()}_own", verb) for verb in verbs} | {(f"{t}_service", "ALL")} for t in owned},
+        **read_by_members,
+        "users": own_row,
+    }
+
+
+def test_two_functions_run_as_their_owner_and_none_of_them_is_public(shared_db: psycopg.Connection) -> None:
+    definers = values(
+        shared_db, f"SELECT oid::regprocedure::text FROM pg_proc WHERE prosecdef AND pronamespace IN {SCHEMAS}"
+    )
+    assert set(definers) == {"chat_internal.current_tenant_ids()", "chat_internal.lost_conversation_ids()"}
+
+
+def test_every_function_has_an_empty_search_path(shared_db: psycopg.Connection) -> None:
+    """The one procedure cannot: SET on a procedure forbids its COMMITs. It sets the path itself."""
+    without = values(
+        shared_db,
+        f"SELECT oid::regprocedure::text FROM pg_proc WHERE pronamespace IN {SCHEMAS}"
+        " AND NOT coalesce(proconfig, '{}') @> ARRAY['search_path=\"\"']",
+    )
+    assert without == ["chat_internal.purge_conversation_sessions(interval,integer)"]
+
+
+def test_every_view_reads_as_its_caller(shared_db: psycopg.Connection) -> None:
+    views = dict(
+        shared_db.execute(
+            f"SELECT relname, reloptions::text FROM pg_class WHERE relnamespace IN {SCHEMAS} AND relkind IN ('v', 'm')"
+        ).fetchall()
+    )
+    assert views == dict.fromkeys(
+        ("chat_sessions", "provider_usage_stats", "daily_message_volume"), "{security_invoker=true}"
+    )
+
+
+@pytest.mark.parametrize(
+    "table",
+    ["users", "tasks", "conversations", "messages", "chat_messages", "brands", "conversation_sessions"],
+)
+def test_the_plan_asks_once_who_the_caller_is(world: psycopg.Connection, table: str) -> None:
+    with acting(world, OWNER):
+        plan = "\n".join(values(world, f"EXPLAIN SELECT FROM {table}"))
+    assert "InitPlan" in plan
+    assert "current_user_id()" not in plan.replace("InitPlan", "")  # no filter calls the function for each row
+
+
+def test_a_query_asks_once_however_many_rows_it_reads(world: psycopg.Connection) -> None:
+    world.execute("SET LOCAL track_functions = 'all'")
+    calls = (
+        "SELECT coalesce(sum(calls), 0)::integer FROM pg_stat_xact_user_functions WHERE funcname = 'current_user_id'"
+    )
+
+    def calls_for(relation: str) -> int:
+        (before,) = values(world, calls)
+        with acting(world, OWNER):
+            world.execute(f"SELECT FROM {relation}")
+        (after,) = values(world, calls)
+        return int(after - before)
+
+    relations = ("tasks", "conversations", "messages", "chat_messages", "chat_sessions", "conversation_messages")
+    few = {relation: calls_for(relation) for relation in relations}
+    world.execute("INSERT INTO tasks (user_id, title) SELECT %(u)s, 'x' FROM generate_series(1, 200)", {"u": OWNER})
+    world.execute(
+        "INSERT INTO conversations (user_id, tenant_id) SELECT %(u)s, %(t)s FROM generate_series(1, 200)",
+        {"u": OWNER, "t": ACME},
+    )
+    for table in ("messages", "chat_messages"):
+        world.execute(
+            f"INSERT INTO {table} (conversation_id, user_id, role, content)"
+            " SELECT id, user_id, 'user', 'x' FROM conversations WHERE user_id = %s",
+            [OWNER],
+        )
+    many = {relation: calls_for(relation) for relation in relations}
+    assert few["tasks"] == 1
+    assert many == few
