@@ -51,7 +51,8 @@ def upgrade() -> None:
     op.sql(
         """
         CREATE FUNCTION chat_internal.lost_conversation_ids() RETURNS SETOF uuid
-        LANGUAGE sql STABLE PARALLEL SAFE SECURITY DEFINER SET search_path = '' AS $$
+        LANGUAGE sql STABLE PARALLEL SAFE SECURITY DEFINER SET search_path = ''
+        BEGIN ATOMIC  -- parsed once, so that it follows the table when that is renamed
           -- from tenant to tenant along the index on (user_id, tenant_id): as many steps as tenants, however many conversations
           WITH RECURSIVE me (id) AS MATERIALIZED (
             SELECT chat_internal.current_user_id()
@@ -72,8 +73,8 @@ def upgrade() -> None:
           WHERE NOT EXISTS (
             SELECT FROM public.tenant_users AS tu
             WHERE tu.tenant_id = t.id AND tu.user_id = (SELECT me.id FROM me)
-          )
-        $$
+          );
+        END
         """
     )
     op.grant_only("FUNCTION chat_internal.lost_conversation_ids()", authenticated="EXECUTE", service_role="EXECUTE")

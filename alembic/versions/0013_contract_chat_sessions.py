@@ -56,31 +56,6 @@ def upgrade() -> None:
         ALTER POLICY chat_sessions_delete_own ON public.conversations RENAME TO conversations_delete_own;
         ALTER POLICY chat_sessions_service ON public.conversations RENAME TO conversations_service;
 
-        CREATE OR REPLACE FUNCTION chat_internal.lost_conversation_ids() RETURNS SETOF uuid
-        LANGUAGE sql STABLE PARALLEL SAFE SECURITY DEFINER SET search_path = '' AS $$
-          -- from tenant to tenant along the index on (user_id, tenant_id): as many steps as tenants, however many conversations
-          WITH RECURSIVE me (id) AS MATERIALIZED (
-            SELECT chat_internal.current_user_id()
-          ), tenant (id) AS (
-            (SELECT c.tenant_id FROM public.conversations AS c
-             WHERE c.user_id = (SELECT me.id FROM me) AND c.tenant_id IS NOT NULL
-             ORDER BY c.tenant_id LIMIT 1)
-            UNION ALL
-            SELECT (SELECT c.tenant_id FROM public.conversations AS c
-                    WHERE c.user_id = (SELECT me.id FROM me) AND c.tenant_id > t.id
-                    ORDER BY c.tenant_id LIMIT 1)
-            FROM tenant AS t
-            WHERE t.id IS NOT NULL
-          )
-          SELECT c.id
-          FROM tenant AS t
-          JOIN public.conversations AS c ON c.tenant_id = t.id AND c.user_id = (SELECT me.id FROM me)
-          WHERE NOT EXISTS (
-            SELECT FROM public.tenant_users AS tu
-            WHERE tu.tenant_id = t.id AND tu.user_id = (SELECT me.id FROM me)
-          )
-        $$;
-
         CREATE VIEW public.chat_sessions WITH (security_invoker = true) AS
         SELECT
           c.id,
@@ -231,30 +206,6 @@ def downgrade() -> None:
         ALTER TABLE public.conversations RENAME CONSTRAINT fk_conversations_tenant_id TO fk_chat_sessions_tenant_id;
         ALTER INDEX public.conversations_pkey RENAME TO chat_sessions_pkey;
         ALTER TABLE public.conversations RENAME TO chat_sessions;
-        CREATE OR REPLACE FUNCTION chat_internal.lost_conversation_ids() RETURNS SETOF uuid
-        LANGUAGE sql STABLE PARALLEL SAFE SECURITY DEFINER SET search_path = '' AS $$
-          -- from tenant to tenant along the index on (user_id, tenant_id): as many steps as tenants, however many conversations
-          WITH RECURSIVE me (id) AS MATERIALIZED (
-            SELECT chat_internal.current_user_id()
-          ), tenant (id) AS (
-            (SELECT c.tenant_id FROM public.chat_sessions AS c
-             WHERE c.user_id = (SELECT me.id FROM me) AND c.tenant_id IS NOT NULL
-             ORDER BY c.tenant_id LIMIT 1)
-            UNION ALL
-            SELECT (SELECT c.tenant_id FROM public.chat_sessions AS c
-                    WHERE c.user_id = (SELECT me.id FROM me) AND c.tenant_id > t.id
-                    ORDER BY c.tenant_id LIMIT 1)
-            FROM tenant AS t
-            WHERE t.id IS NOT NULL
-          )
-          SELECT c.id
-          FROM tenant AS t
-          JOIN public.chat_sessions AS c ON c.tenant_id = t.id AND c.user_id = (SELECT me.id FROM me)
-          WHERE NOT EXISTS (
-            SELECT FROM public.tenant_users AS tu
-            WHERE tu.tenant_id = t.id AND tu.user_id = (SELECT me.id FROM me)
-          )
-        $$;
         CREATE INDEX idx_chat_sessions_tenant_id ON public.chat_sessions (tenant_id);
         CREATE INDEX idx_chat_sessions_user_id ON public.chat_sessions (user_id);
 

@@ -32,8 +32,8 @@ def create_index_online(
 ) -> None:
     """Build an index CONCURRENTLY, outside a transaction, and see to it that it is valid.
 
-    An INVALID index that a killed run left is dropped first (``IF NOT EXISTS`` alone would take it for done); a valid one
-    stays, so the revision can be run again. Locks: ShareUpdateExclusive; waits for transactions older than itself.
+    An INVALID index that a killed run left is dropped first (``IF NOT EXISTS`` alone would take it for done); a valid
+    one stays, so the revision can be run again. Locks: ShareUpdateExclusive; waits for transactions older than itself.
     Raises :class:`alembic.util.CommandError` when rows are not unique.
     """
     index, key, condition = quoted(operations, name), ", ".join(columns), f" WHERE {where}" if where else ""

@@ -179,15 +179,14 @@ def test_the_server_listens_on_a_private_unix_socket_alone(start: Start, data_di
 
 
 def test_the_environment_of_the_command_does_not_shape_the_server(start: Start, data_dir: Path) -> None:
-    env = {"LC_ALL": "xx_XX.latin1", "LANG": "xx_XX", "PGDATA": "/nowhere", "PGDATABASE": "x", "PGUSER": "x"}
-    command = start(
-        data_dir,
-        "SELECT datcollate, pg_encoding_to_char(encoding), current_setting('lc_messages') FROM pg_database"
-        " WHERE datname = 'chat'",
-        env=env,
-    )
-    assert command.answer() == ["C", "UTF8", "C"]
-    command.finish()
+    strange = {"LC_ALL": "xx_XX.latin1", "LANG": "xx_XX", "PGDATA": "/nowhere", "PGCLIENTENCODING": "LATIN1"}
+    first = start(data_dir, env=strange)
+    first.answer()
+    locale = "datcollate, pg_encoding_to_char(encoding), current_setting('client_encoding')"
+    second = start(data_dir, f"SELECT {locale} FROM pg_database WHERE datname = 'chat'")
+    assert second.answer() == ["C", "UTF8", "UTF8"]
+    first.finish()
+    second.finish()
 
 
 def test_two_commands_at_once_share_one_server_and_the_last_one_stops_it(start: Start, data_dir: Path) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 import io
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from alembic.script import ScriptDirectory
 
 from alembic import command
 from app.catalog import Snapshot, take_snapshot
+from app.embedded import installed_binaries
 from tests.conftest import alembic_config
 
 REVISIONS = [
@@ -34,10 +36,20 @@ def before(revision: str) -> str:
 
 @dataclass(frozen=True)
 class Chain:
-    """A database, empty at first. ``programs`` is the folder of psql; an option is what stands after -x."""
+    """A database, empty at first. An option is what stands after -x.
+
+    ``session`` is where queries go, each its own transaction; ``programs`` is the folder of psql.
+    """
 
     url: str
+    session: psycopg.Connection
     programs: Path
+
+    @classmethod
+    @contextmanager
+    def on(cls, url: str) -> Iterator[Chain]:
+        with cls._connected(url) as session:
+            yield cls(url, session, installed_binaries())
 
     def upgrade(self, to: str = "head", *options: str) -> None:
         command.upgrade(self._config(options), to)
@@ -64,17 +76,16 @@ class Chain:
 
     def run_script(self, script: str) -> subprocess.CompletedProcess[str]:
         """Give ``script`` to psql, which stops at the first error."""
-        psql = [self.programs / "psql", "-X", "-q", "-v", "ON_ERROR_STOP=1", "-d", self._libpq_url]
+        psql = [self.programs / "psql", "-X", "-q", "-v", "ON_ERROR_STOP=1", "-d", _libpq(self.url)]
         return subprocess.run(psql, input=script, capture_output=True, text=True, check=False)
 
     def connect(self) -> psycopg.Connection:
-        """Return a connection on which each statement is its own transaction."""
-        return psycopg.connect(self._libpq_url, autocommit=True)
+        """Return another session on the same database."""
+        return self._connected(self.url)
 
     def rows(self, query: str, parameters: Sequence[Any] = ()) -> list[Any]:
         """Return the rows of ``query``; of one column, its values."""
-        with self.connect() as connection:
-            found = connection.execute(query.encode(), parameters or None).fetchall()
+        found = self.session.execute(query.encode(), parameters or None).fetchall()
         return [row[0] if len(row) == 1 else row for row in found]
 
     def value(self, query: str, parameters: Sequence[Any] = ()) -> Any:
@@ -83,8 +94,7 @@ class Chain:
 
     def execute(self, statements: str, parameters: Sequence[Any] = ()) -> int:
         """Run ``statements`` and return how many rows the last one changed."""
-        with self.connect() as connection:
-            return connection.execute(statements.encode(), parameters or None).rowcount
+        return self.session.execute(statements.encode(), parameters or None).rowcount
 
     def revision(self) -> str:
         return str(self.value("SELECT version_num FROM chat_internal.alembic_version"))
@@ -105,9 +115,10 @@ class Chain:
             self.execute("INSERT INTO public.tenant_users (tenant_id, user_id) VALUES (%s, %s)", [tenant, member])
         return tenant
 
-    @property
-    def _libpq_url(self) -> str:
-        return sa.make_url(self.url).set(drivername="postgresql").render_as_string(hide_password=False)
+    @staticmethod
+    def _connected(url: str) -> psycopg.Connection:
+        # nothing is prepared: the tables change under this session
+        return psycopg.connect(_libpq(url), autocommit=True, prepare_threshold=None)
 
     def _config(self, options: Sequence[str]) -> Config:
         config = alembic_config(self.url)
@@ -115,3 +126,7 @@ class Chain:
         config.output_buffer = io.StringIO()  # where a script goes
         config.attributes["configure_logging"] = False  # it would take pytest's own handlers away
         return config
+
+
+def _libpq(url: str) -> str:
+    return sa.make_url(url).set(drivername="postgresql").render_as_string(hide_password=False)

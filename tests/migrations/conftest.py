@@ -1,14 +1,16 @@
+from collections.abc import Iterator
+
 import pytest
 
-from app.embedded import installed_binaries
 from app.online import batches
 from tests.migrations.chain import Chain
 
 
 @pytest.fixture
-def chain(database_url: str) -> Chain:
+def chain(database_url: str) -> Iterator[Chain]:
     """An empty database and the chain to run on it."""
-    return Chain(database_url, installed_binaries())
+    with Chain.on(database_url) as chain:
+        yield chain
 
 
 @pytest.fixture

@@ -59,7 +59,7 @@ def test_the_single_claim_sub_wins_over_the_claims(world: psycopg.Connection) ->
         pytest.param('{"sub": ""}', id="an empty sub"),
         pytest.param('{"sub": null}', id="a null sub"),
         pytest.param("null", id="claims that are null"),
-        pytest.param('"%s"' % OWNER, id="claims that are a string"),
+        pytest.param(f'"{OWNER}"', id="claims that are a string"),
         pytest.param('["sub"]', id="claims that are an array"),
     ],
 )

@@ -1,6 +1,5 @@
 """Clients that know no conversations: a chat message without one goes to its owner's default conversation."""
 
-from collections.abc import Iterator
 from uuid import UUID
 
 import psycopg
@@ -14,12 +13,12 @@ NEWCOMER = UUID("0000000a-0000-4000-8000-000000000009")
 
 
 @pytest.fixture
-def chat(world: psycopg.Connection) -> Iterator[psycopg.Connection]:
-    """A world with a newcomer: a member of Acme, without any conversation."""
+def chat(world: psycopg.Connection) -> psycopg.Connection:
+    """The world and a newcomer: a member of Acme, without any conversation."""
     world.execute("INSERT INTO users (id) VALUES (%s)", [NEWCOMER])
     world.execute("INSERT INTO tenant_users (tenant_id, user_id) VALUES (%s, %s)", [ACME, NEWCOMER])
     world.execute("SET LOCAL statement_timeout = '5s'")
-    yield world
+    return world
 
 
 def test_the_first_message_of_an_old_client_makes_the_conversation(chat: psycopg.Connection) -> None:
@@ -72,7 +71,8 @@ def test_who_takes_the_id_of_anothers_default_conversation_stops_nobody(chat: ps
     with acting(chat, CO_MEMBER):
         (taken,) = values(
             chat,
-            "INSERT INTO conversations (id, user_id) VALUES (chat_internal.default_conversation_id(%s), %s) RETURNING id",
+            "INSERT INTO conversations (id, user_id) VALUES (chat_internal.default_conversation_id(%s), %s)"
+            " RETURNING id",
             NEWCOMER,
             CO_MEMBER,
         )

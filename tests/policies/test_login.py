@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from uuid import UUID
 
 import psycopg
 import pytest
@@ -38,7 +39,7 @@ def login(_login: psycopg.Connection) -> Iterator[psycopg.Connection]:
         yield _login
 
 
-def claim(connection: psycopg.Connection, user: object) -> None:
+def claim(connection: psycopg.Connection, user: UUID) -> None:
     connection.execute("SELECT set_config('request.jwt.claims', %s, true)", [claims_of(user)])
 
 

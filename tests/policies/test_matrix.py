@@ -1,7 +1,7 @@
 """Who may do what to whose rows: every table, every kind of actor, every verb.
 
-Each row of `MATRIX` goes for rows of the owner. Two kinds of INSERT are told apart: one in the owner's name (its user_id) and one
-in the actor's own name, set where the owner's rows stand: into its conversation, its tenant, its session.
+Each line of `MATRIX` goes for rows of the owner. Two kinds of INSERT are told apart: one in the owner's name (its
+user_id), and one in the actor's own name, set where the owner's rows stand: in its conversation, tenant, session.
 
     owner       owns the rows and is a member of Acme
     ex-member   the same user after leaving Acme

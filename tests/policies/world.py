@@ -1,7 +1,7 @@
 """Who is who in these tests, and the rows they own.
 
-The owner owns one row of everything: some of it personal, some of it in the tenant Acme, which it shares with a co-member.
-The foreigner belongs to another tenant, the other user to none. Everybody has a personal conversation and a task.
+The owner owns one row of everything: some of it personal, some in the tenant Acme, which it shares with a co-member. The
+foreigner belongs to another tenant, the other user to none. Everybody has a task and a personal conversation.
 """
 
 from uuid import UUID
@@ -35,8 +35,10 @@ INSERT INTO tasks (user_id, title) SELECT id, 'Buy milk' FROM users;
 INSERT INTO conversations (id, user_id, tenant_id) VALUES
   ('{PERSONAL}', '{OWNER}', NULL), ('{OF_ACME}', '{OWNER}', '{ACME}'), ('{OF_OTHER}', '{OTHER}', NULL),
   ('{OF_CO_MEMBER}', '{CO_MEMBER}', NULL), ('{OF_FOREIGNER}', '{FOREIGNER}', NULL);
-INSERT INTO messages (conversation_id, user_id, role, content) SELECT id, user_id, 'user', 'Hello' FROM conversations;
-INSERT INTO chat_messages (conversation_id, user_id, role, content) SELECT id, user_id, 'user', 'Hello' FROM conversations;
+INSERT INTO messages (conversation_id, user_id, role, content)
+  SELECT id, user_id, 'user', 'Hello' FROM conversations;
+INSERT INTO chat_messages (conversation_id, user_id, role, content)
+  SELECT id, user_id, 'user', 'Hello' FROM conversations;
 INSERT INTO brands (id, user_id, name) VALUES ('{BRAND}', '{OWNER}', 'Soap');
 INSERT INTO conversation_sessions (id, brand_id, user_id) VALUES ('{SESSION}', '{BRAND}', '{OWNER}');
 INSERT INTO conversation_messages (session_id, brand_id, user_id, role, content, provider, tokens_used, cost_usd)
