@@ -3,7 +3,8 @@
 What:   columns title and metadata; a trigger that fills NULL times of new and changed rows; CHECKs, not yet validated, that say
         the times are there; chat_internal.lost_conversation_ids(), what the caller owns in tenants it has left.
 Why:    the table becomes conversations, and old clients go on writing it meanwhile. Constant defaults need no rewrite; a CHECK
-        NOT VALID needs no scan. Policies of messages subtract the lost conversations, which are none for nearly everybody, once
+        NOT VALID needs no scan. Until the table is renamed the backfill alone writes metadata, and by that the trigger of
+        updated_at knows it and leaves the time alone. Policies of messages subtract the lost conversations, which are none for nearly everybody, once
         a query; asking for each row whether its conversation is visible would cost more, and would refuse the first message
         of a conversation that a trigger has made within the same statement. SECURITY DEFINER because policies hide from the
         caller just the rows that it asks for; it takes no argument and answers for the caller only.
@@ -47,6 +48,10 @@ def upgrade() -> None:
     op.sql(
         "CREATE TRIGGER chat_sessions_fill_times BEFORE INSERT OR UPDATE ON public.chat_sessions FOR EACH ROW"
         " WHEN (NEW.created_at IS NULL OR NEW.updated_at IS NULL) EXECUTE FUNCTION chat_internal.fill_session_times()"
+    )
+    op.sql(
+        "CREATE OR REPLACE TRIGGER chat_sessions_updated_at BEFORE UPDATE ON public.chat_sessions FOR EACH ROW"
+        " WHEN (OLD.metadata IS NOT DISTINCT FROM NEW.metadata) EXECUTE FUNCTION public.update_updated_at()"
     )
     op.sql(
         """
@@ -96,11 +101,19 @@ def downgrade() -> None:
     op.sql(
         """
         ALTER TABLE public.chat_sessions DISABLE TRIGGER chat_sessions_updated_at;
-        UPDATE public.chat_sessions  -- a time that was filled goes back to the NULL it was
-        SET created_at = CASE WHEN metadata -> 'legacy' ? 'created_at' THEN NULL ELSE created_at END,
-            updated_at = CASE WHEN metadata -> 'legacy' ? 'updated_at' THEN NULL ELSE updated_at END
-        WHERE metadata ? 'legacy';
+        UPDATE public.chat_sessions  -- a time that was filled, and that nobody has moved since, goes back to the NULL it was
+        SET created_at = CASE
+              WHEN metadata #> '{legacy,filled,created_at}' = to_jsonb(extract(epoch FROM created_at)) THEN NULL
+              ELSE created_at
+            END,
+            updated_at = CASE
+              WHEN metadata #> '{legacy,filled,updated_at}' = to_jsonb(extract(epoch FROM updated_at)) THEN NULL
+              ELSE updated_at
+            END
+        WHERE metadata #> '{legacy,filled}' IS NOT NULL;
         ALTER TABLE public.chat_sessions ENABLE TRIGGER chat_sessions_updated_at;
+        CREATE OR REPLACE TRIGGER chat_sessions_updated_at BEFORE UPDATE ON public.chat_sessions
+        FOR EACH ROW EXECUTE FUNCTION public.update_updated_at();
         """
     )
     op.drop_column("chat_sessions", "metadata")

@@ -1,7 +1,7 @@
 """Backfill messages from the arrays that stood before the trigger, and the times that were NULL.
 
 What:   each session without a kept array is locked, expanded into rows and its array kept. Then sessions without times get
-        their messages' first and last; what was NULL is noted in metadata.legacy.
+        their messages' first and last; metadata.legacy.filled notes them in epoch seconds, so that a downgrade knows the NULLs.
 Why:    expand_chat_session() compares before it writes, so a session that a client writes at the same moment is neither
         missed nor doubled.
 Locks:  the rows of one batch until its commit; old clients wait for their own session at most that long.
@@ -45,22 +45,27 @@ def upgrade() -> None:
         alias="s",
         batch="""
             UPDATE public.chat_sessions AS s
-            SET created_at = coalesce(
-                  s.created_at,
-                  (SELECT min(m.created_at) FROM public.messages AS m WHERE m.conversation_id = s.id),
-                  s.updated_at, pg_catalog.now()
-                ),
-                updated_at = coalesce(
-                  s.updated_at,
-                  (SELECT max(m.created_at) FROM public.messages AS m WHERE m.conversation_id = s.id),
-                  s.created_at, pg_catalog.now()
-                ),
-                metadata = s.metadata || pg_catalog.jsonb_build_object(
-                  'legacy',
-                  CASE WHEN s.created_at IS NULL THEN '{"created_at": null}'::jsonb ELSE '{}' END
-                  || CASE WHEN s.updated_at IS NULL THEN '{"updated_at": null}'::jsonb ELSE '{}' END
-                )
-            WHERE {batch} AND (s.created_at IS NULL OR s.updated_at IS NULL)
+            SET created_at = coalesce(s.created_at, f.first_at),
+                updated_at = coalesce(s.updated_at, f.last_at),
+                metadata = s.metadata || pg_catalog.jsonb_build_object('legacy', pg_catalog.jsonb_build_object('filled',
+                  CASE WHEN s.created_at IS NULL
+                    THEN pg_catalog.jsonb_build_object('created_at', extract(epoch FROM f.first_at)) ELSE '{}' END
+                  || CASE WHEN s.updated_at IS NULL
+                    THEN pg_catalog.jsonb_build_object('updated_at', extract(epoch FROM f.last_at)) ELSE '{}' END
+                ))
+            FROM (
+              SELECT s.id,
+                     coalesce(m.first_at, s.updated_at, pg_catalog.now()) AS first_at,
+                     coalesce(m.last_at, s.created_at, pg_catalog.now()) AS last_at
+              FROM public.chat_sessions AS s
+              CROSS JOIN LATERAL (
+                SELECT min(m.created_at) AS first_at, max(m.created_at) AS last_at
+                FROM public.messages AS m
+                WHERE m.conversation_id = s.id
+              ) AS m
+              WHERE {batch} AND (s.created_at IS NULL OR s.updated_at IS NULL)
+            ) AS f
+            WHERE {batch} AND s.id = f.id AND (s.created_at IS NULL OR s.updated_at IS NULL)
         """,
         pending="s.created_at IS NULL OR s.updated_at IS NULL",
     )

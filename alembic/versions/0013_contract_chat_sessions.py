@@ -5,7 +5,7 @@ What:   rename with everything that carries the name; the array column goes (cha
         conversation's updated_at.
 Why:    old clients go on with the statements they have, under the policies of the tables (security_invoker, and triggers that
         run as the caller). What a view with INSTEAD OF triggers cannot take is INSERT ... ON CONFLICT.
-Locks:  AccessExclusive on public.chat_sessions, an instant; everything here is catalog work.
+Locks:  AccessExclusive on public.chat_sessions, ShareRowExclusive on public.messages, an instant: all of it is catalog work.
 Undone: the table has its name and its column back. An array whose rows nobody changed is given back byte for byte; the others
         are put together from the rows.
 
@@ -50,6 +50,8 @@ def upgrade() -> None:
         ALTER TABLE public.conversations RENAME CONSTRAINT fk_chat_sessions_tenant_id TO fk_conversations_tenant_id;
         ALTER TABLE public.conversations RENAME CONSTRAINT fk_chat_sessions_user_id TO fk_conversations_user_id;
         ALTER TRIGGER chat_sessions_updated_at ON public.conversations RENAME TO conversations_updated_at;
+        CREATE OR REPLACE TRIGGER conversations_updated_at BEFORE UPDATE ON public.conversations
+        FOR EACH ROW EXECUTE FUNCTION public.update_updated_at();  -- whatever is written: no backfill comes any more
         ALTER POLICY chat_sessions_select_own ON public.conversations RENAME TO conversations_select_own;
         ALTER POLICY chat_sessions_insert_own ON public.conversations RENAME TO conversations_insert_own;
         ALTER POLICY chat_sessions_update_own ON public.conversations RENAME TO conversations_update_own;
@@ -206,6 +208,8 @@ def downgrade() -> None:
         ALTER TABLE public.conversations RENAME CONSTRAINT fk_conversations_tenant_id TO fk_chat_sessions_tenant_id;
         ALTER INDEX public.conversations_pkey RENAME TO chat_sessions_pkey;
         ALTER TABLE public.conversations RENAME TO chat_sessions;
+        CREATE OR REPLACE TRIGGER chat_sessions_updated_at BEFORE UPDATE ON public.chat_sessions
+        FOR EACH ROW WHEN (OLD.metadata IS NOT DISTINCT FROM NEW.metadata) EXECUTE FUNCTION public.update_updated_at();
         CREATE INDEX idx_chat_sessions_tenant_id ON public.chat_sessions (tenant_id);
         CREATE INDEX idx_chat_sessions_user_id ON public.chat_sessions (user_id);
 

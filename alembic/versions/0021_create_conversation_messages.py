@@ -4,7 +4,7 @@ What:   public.conversation_messages with its seven indexes; a message moves its
         and two views that read history, cost and usage.
 Why:    the key to the session is composite, as everywhere: a message cannot stand in another user's session. Functions and views
         run as the caller (security_invoker), so that policies bind them. Days are UTC days whoever asks.
-Locks:  ShareRowExclusive on conversation_sessions, brands and users for an instant (the foreign keys).
+Locks:  ShareRowExclusive on public.conversation_sessions, public.brands and public.users for an instant (the foreign keys).
 Undone: views, functions and table are dropped; refused while the table holds rows.
 
 Revision ID: 0021

@@ -1,0 +1,152 @@
+"""The strongest lock that each revision takes on each table that was there before, held against its docstring.
+
+Locks of a transaction are all still held when the revision has run and is about to commit, and are read there. What runs
+outside a transaction (concurrent index builds, backfills) is sampled meanwhile by a second connection.
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import psycopg
+import pytest
+import sqlalchemy as sa
+from alembic.runtime.migration import MigrationContext, MigrationStep
+from alembic.script import ScriptDirectory
+
+from alembic import command
+from app.online import lock_retry
+from tests.conftest import alembic_config
+
+# weakest first; what stands before ShareUpdateExclusive lets everything but DDL pass and need not be declared
+MODES = [
+    "AccessShare",
+    "RowShare",
+    "RowExclusive",
+    "ShareUpdateExclusive",
+    "Share",
+    "ShareRowExclusive",
+    "Exclusive",
+    "AccessExclusive",
+]
+WORTH_DECLARING = MODES.index("ShareUpdateExclusive")
+
+Locks = dict[str, str]  # table -> strongest mode
+
+HELD = """
+    SELECT c.relname, l.mode
+    FROM pg_catalog.pg_locks AS l
+    JOIN pg_catalog.pg_class AS c ON c.oid = l.relation
+    WHERE l.pid = ANY (%s) AND l.granted AND c.relkind = 'r' AND c.relnamespace = 'public'::regnamespace
+"""
+
+
+def strongest(rows: Iterable[tuple[str, str]], into: Locks) -> None:
+    for table, mode in rows:
+        name = mode.removesuffix("Lock")
+        if table not in into or MODES.index(name) > MODES.index(into[table]):
+            into[table] = name
+
+
+def declared(docstring: str) -> Locks:
+    """Read the Locks: paragraph: each mode speaks of the tables named until the next mode."""
+    paragraph = re.search(r"^Locks:(.*?)(?=^\w+:|\Z)", docstring, re.MULTILINE | re.DOTALL)
+    assert paragraph, docstring
+    parts = re.split(r"\b(" + "|".join(MODES) + r")\b", paragraph[1])
+    found: Locks = {}
+    for mode, text in zip(parts[1::2], parts[2::2], strict=True):
+        strongest(((table, mode) for table in re.findall(r"public\.(\w+)", text)), found)
+    return found
+
+
+class Sampler:
+    """Look at the locks of every session of the migration, again and again, on a connection of its own."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url.replace("+psycopg", "")
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._look)
+        self.seen: Locks = {}
+
+    def _look(self) -> None:
+        with psycopg.connect(self._url, autocommit=True) as connection:
+            while not self._stop.is_set():
+                pids = [
+                    row[0]
+                    for row in connection.execute(
+                        "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+                    )
+                ]
+                strongest(connection.execute(HELD, (pids,)).fetchall(), self.seen)
+
+    def __enter__(self) -> Sampler:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+
+@pytest.fixture
+def measured(database_url: str, monkeypatch: pytest.MonkeyPatch) -> dict[str, Locks]:
+    """Run the chain on rows in the older shapes and return what each revision locked of what was there before it."""
+    found: dict[str, Locks] = {}
+    original = lock_retry.retrying
+
+    def watched(steps: Any, options: Any) -> Any:
+        def run(heads: Any, context: MigrationContext) -> Iterator[MigrationStep]:
+            for step in steps(heads, context):
+                step.migration_fn = measuring(step.migration_fn, step, context)
+                yield step
+
+        return original(run, options)
+
+    def measuring(revision: Any, step: MigrationStep, context: MigrationContext) -> Any:
+        def run(**arguments: Any) -> None:
+            assert context.connection is not None
+            tables = set(sa.inspect(context.connection).get_table_names("public"))
+            locks: Locks = {}
+            with Sampler(database_url) as sampler:
+                revision(**arguments)
+            strongest(sampler.seen.items(), locks)
+            held = context.connection.exec_driver_sql(HELD.replace("ANY (%s)", "ANY (ARRAY[pg_backend_pid()])"))
+            strongest([(row[0], row[1]) for row in held], locks)
+            found[step.to_revisions[0]] = {table: mode for table, mode in locks.items() if table in tables}
+
+        return run
+
+    monkeypatch.setattr(lock_retry, "retrying", watched)
+    command.upgrade(alembic_config(database_url), "0006")
+    with psycopg.connect(database_url.replace("+psycopg", "")) as connection:
+        connection.execute(
+            """
+            WITH people AS (
+              INSERT INTO users (email) SELECT g || '@example.test' FROM generate_series(1, 300) AS g RETURNING id
+            ), flat AS (
+              INSERT INTO chat_messages (user_id, role, content)
+              SELECT id, 'user', repeat('text ', 50) FROM people, generate_series(1, 20)
+            )
+            INSERT INTO chat_sessions (user_id, messages)
+            SELECT id, '[{"role": "user", "content": "one"}, {"role": "assistant", "content": "two"}]' FROM people
+            """
+        )
+    command.upgrade(alembic_config(database_url), "head")
+    return found
+
+
+def test_each_revision_takes_the_locks_that_its_docstring_declares(measured: dict[str, Locks]) -> None:
+    script = ScriptDirectory.from_config(alembic_config("unused"))
+    wrong = []
+    for revision in script.walk_revisions():
+        stated = declared(revision.module.__doc__ or "")
+        taken = measured[revision.revision]
+        for table in sorted(stated.keys() | taken.keys()):
+            modes = {stated.get(table), taken.get(table)}
+            # too weak a declaration misleads; too strong a one frightens, or shows a measurement that sees nothing
+            if len(modes) == 2 and any(MODES.index(mode) >= WORTH_DECLARING for mode in modes if mode):
+                wrong.append(f"{revision.revision} on {table}: takes {taken.get(table)}, declares {stated.get(table)}")
+    assert wrong == []
