@@ -14,7 +14,7 @@ from app.online.deployer_lock import deployer_lock
 from app.online.lock_retry import retrying, session_timeouts
 from app.options import Options
 from app.roles import recorded_roles
-from app.version_table import drop_version_table_at_base, prepare_version_table
+from app.version_table import version_table
 
 config = context.config
 options = Options.parse(context.get_x_argument(as_dictionary=True))
@@ -69,7 +69,7 @@ def run_online() -> None:
         if changes_the_database():
             stack.enter_context(session_timeouts(connection, options))
             stack.enter_context(deployer_lock(connection, options.deployer_wait))
-            prepare_version_table(connection)
+            stack.enter_context(version_table(connection))
         settled = options.settle_roles(recorded_roles(connection))
         connection.rollback()  # an open transaction here would make Alembic persist nothing
         only_looks = not changes_the_database()  # check on an empty database leaves no version table there
@@ -78,8 +78,6 @@ def run_online() -> None:
         migration._migrations_fn = retrying(migration._migrations_fn, options)  # the one seam around a single revision
         with context.begin_transaction():
             context.run_migrations()
-        if changes_the_database():
-            drop_version_table_at_base(connection)
 
 
 def run_offline() -> None:

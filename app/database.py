@@ -13,7 +13,7 @@ from types import FrameType
 import sqlalchemy as sa
 from alembic.util import CommandError
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError
+from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError, PendingRollbackError
 
 from app import embedded
 
@@ -83,14 +83,17 @@ def connect(url: sa.URL) -> Iterator[sa.Connection]:
             _refuse_transaction_pooler(connection)
             connection.rollback()
             yield connection
-    except OperationalError as error:
-        if error.connection_invalidated or error.statement is None:
+    except (OperationalError, PendingRollbackError) as error:
+        cause: BaseException = error
+        while isinstance(cause, PendingRollbackError) and cause.__context__ is not None:
+            cause = cause.__context__  # Alembic could not tidy up on a connection that is gone: this is why it is gone
+        if isinstance(cause, OperationalError) and (cause.connection_invalidated or cause.statement is None):
             raise CommandError(
-                f"Cannot reach PostgreSQL at {shown(url)}: {first_line(error)}\n"
+                f"Cannot reach PostgreSQL at {shown(url)}: {first_line(cause)}\n"
                 "What was committed before stays; the rest was not done. Check that the server runs and that "
                 "DATABASE_URL is right, then run the command again (unset DATABASE_URL to use the embedded server)."
             ) from error
-        raise
+        raise cause from None
 
 
 @contextlib.contextmanager

@@ -55,7 +55,7 @@ def run_as(account: Account | None) -> dict[str, Any]:
 def hand_over(folder: Path, account: Account | None) -> None:
     """Give a folder that we have just made to ``account``."""
     if account is not None:
-        os.chown(folder, account.uid, account.gid)
+        os.chown(folder, account.uid, account.gid, follow_symlinks=False)
 
 
 def reaches(account: Account | None, path: Path) -> bool:

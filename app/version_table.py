@@ -2,30 +2,49 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
+
 import sqlalchemy as sa
 
 from app.database import INTERNAL_SCHEMA, require_rights
 
+_VERSION = sa.Table("alembic_version", sa.MetaData(schema=INTERNAL_SCHEMA), sa.Column("version_num", sa.String))
+_EMPTY_AND_OURS = sa.text(
+    "SELECT pg_has_role(n.nspowner, 'USAGE')"
+    " AND NOT EXISTS (SELECT FROM pg_depend WHERE refclassid = 'pg_namespace'::regclass AND refobjid = n.oid)"
+    " FROM pg_namespace AS n WHERE n.nspname = :name"
+)
 
-def prepare_version_table(connection: sa.Connection) -> None:
-    """Create schema ``chat_internal`` where it is missing, and commit.
 
-    Raises :class:`alembic.util.CommandError` when the login may not migrate this database.
+@contextlib.contextmanager
+def version_table(connection: sa.Connection) -> Iterator[None]:
+    """Create schema ``chat_internal`` where it is missing and commit; afterwards leave nothing behind at base.
+
+    Base is where ``downgrade base`` ends, and where a first revision that failed leaves the database. Raises
+    :class:`alembic.util.CommandError` when the login may not migrate this database.
     """
     require_rights(connection)
     if connection.scalar(sa.text("SELECT to_regnamespace(:name)"), {"name": INTERNAL_SCHEMA}) is None:
         connection.execute(sa.schema.CreateSchema(INTERNAL_SCHEMA))
     connection.commit()
+    try:
+        yield
+    except BaseException:
+        if not connection.closed and not connection.invalidated:
+            with contextlib.suppress(sa.exc.DBAPIError):  # the error that is on its way says more
+                _drop_at_base(connection)
+        raise
+    _drop_at_base(connection)
 
 
-def drop_version_table_at_base(connection: sa.Connection) -> None:
-    """After ``downgrade base`` leave nothing behind: drop the empty version table and its schema, unless it holds more."""
-    version = sa.Table("alembic_version", sa.MetaData(schema=INTERNAL_SCHEMA), sa.Column("version_num", sa.String))
-    if connection.scalar(sa.text("SELECT to_regclass(:name)"), {"name": f"{INTERNAL_SCHEMA}.alembic_version"}) is None:
-        connection.rollback()
-        return
-    if connection.scalar(sa.select(sa.func.count()).select_from(version)) == 0:
-        version.drop(connection)
-        if not sa.inspect(connection).get_table_names(INTERNAL_SCHEMA):
-            connection.execute(sa.schema.DropSchema(INTERNAL_SCHEMA))
+def _drop_at_base(connection: sa.Connection) -> None:
+    connection.rollback()
+    if sa.inspect(connection).has_table(_VERSION.name, INTERNAL_SCHEMA):
+        if connection.scalar(sa.select(sa.func.count()).select_from(_VERSION)):
+            connection.rollback()
+            return
+        _VERSION.drop(connection)
+    if connection.scalar(_EMPTY_AND_OURS, {"name": INTERNAL_SCHEMA}):
+        connection.execute(sa.schema.DropSchema(INTERNAL_SCHEMA))
     connection.commit()

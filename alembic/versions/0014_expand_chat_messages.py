@@ -106,7 +106,8 @@ def upgrade() -> None:
 def downgrade() -> None:
     op.refuse_data_loss(
         "assignments of chat messages to other conversations than the default",
-        "SELECT count(*) FROM public.chat_messages AS m WHERE m.conversation_id <> ("
+        "SELECT count(*) FROM public.chat_messages AS m"
+        " WHERE m.conversation_id IS NOT NULL AND m.conversation_id IS DISTINCT FROM ("
         "SELECT c.id FROM public.conversations AS c WHERE c.user_id = m.user_id AND c.tenant_id IS NULL"
         " ORDER BY c.created_at, c.id LIMIT 1)",
     )

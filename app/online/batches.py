@@ -24,9 +24,9 @@ from app.options import Options
 
 log = logging.getLogger("chat_schema")
 
-_SLOTS = 2048  # positions a page is given: more than the tuples that fit the largest block PostgreSQL can be built with
-_FIRST_BATCH = 16 * _SLOTS
-_LARGEST_BATCH = 16384 * _SLOTS
+_SMALLEST_TUPLE = 28  # bytes of a page that a row takes at least, its line pointer with it
+_FIRST_BATCH = 16  # rows: each can be cheap, or a session with a thousand messages
+_LARGEST_BATCH = 16384  # pages
 _VACUUM_FROM_PAGES = 1024  # a smaller table is not worth a vacuum on the way
 _SWEEPS = 10
 # The plans of key checks and functions are kept for the session: one made while the table they look in was small would
@@ -48,11 +48,9 @@ class Backfill:
     statement: str
     pending: str
 
-    def batch(self, first: int, after: int) -> str:
-        """Return the statement for the positions ``first`` (included) to ``after`` (excluded)."""
-        return self.statement.replace(
-            "{batch}", f"{self.alias}.ctid >= {_tid(first)} AND {self.alias}.ctid < {_tid(after)}"
-        )
+    def batch(self, first: str, after: str) -> str:
+        """Return the statement for the rows from TID ``first`` (included) to ``after`` (excluded), both as SQL."""
+        return self.statement.replace("{batch}", f"{self.alias}.ctid >= {first} AND {self.alias}.ctid < {after}")
 
     def whole(self) -> str:
         """Return the statement for all rows at once, as an offline script runs it."""
@@ -91,7 +89,10 @@ def run(engine: sa.Engine, backfill: Backfill, options: Options) -> int:
 
 
 class _Walk:
-    """One walk over the table, by one or more workers that share this object."""
+    """One walk over the table, by one or more workers that share this object.
+
+    A position is a number for a TID: each page has as many as it could hold rows.
+    """
 
     def __init__(
         self, engine: sa.Engine, control: sa.Connection, backfill: Backfill, options: Options, *, resume: bool
@@ -104,11 +105,12 @@ class _Walk:
         size = control.scalar(
             sa.text("SELECT pg_catalog.pg_relation_size(CAST(:name AS regclass))"), {"name": backfill.table}
         )
-        block = control.scalar(sa.text("SELECT current_setting('block_size')::int"))
-        self._pages = int(size or 0) // int(block or 8192)
-        self._end = self._pages * _SLOTS
+        block = int(control.scalar(sa.text("SELECT current_setting('block_size')")) or 0)
+        pages = int(size or 0) // block
+        self._slots = block // _SMALLEST_TUPLE + 1  # TIDs of a page begin at 1
+        self._end = pages * self._slots
         self._next = self._start_position(resume)
-        self._vacuum_step = max(self._end // 10, 1) if self._pages >= _VACUUM_FROM_PAGES else self._end + 1
+        self._vacuum_step = self._end // 10 if pages >= _VACUUM_FROM_PAGES else self._end + 1
         self._vacuum_at = self._next + self._vacuum_step
         self._progress = Progress(backfill.name, self._end, min(self._next, self._end))
 
@@ -121,7 +123,7 @@ class _Walk:
                 self._stop.set()
                 pool.shutdown()
                 raise CommandError(
-                    f"{self._backfill.name} stopped at {self._progress.percent:.0f} %. What is done stays done: "
+                    f"{self._backfill.name} stopped at {self._progress.percent} %. What is done stays done: "
                     "run it again to go on."
                 ) from None
             finally:
@@ -142,11 +144,11 @@ class _Walk:
         ).scalar_one()
         self._control.commit()
         if start:
-            log.info("%s: goes on at %.0f %%", self._backfill.name, 100 * start / self._end)
+            log.info("%s: goes on at %d %%", self._backfill.name, 100 * start // self._end)
         return int(start)
 
     def _work(self) -> None:
-        size = _FIRST_BATCH
+        size, rows = _FIRST_BATCH, 1
         with (
             self._engine.connect().execution_options(no_parameters=True) as connection,
             session_timeouts(connection, self._options),
@@ -156,13 +158,15 @@ class _Walk:
             connection.commit()
             while not self._stop.is_set():
                 with self._lock:
-                    first, after = self._next, min(self._next + size, self._end)
+                    first = self._next
                     if first >= self._end:
                         return
+                    rest_of_page = self._slots - first % self._slots
+                    after = min(first + (size if rows else max(size, rest_of_page)), self._end)
                     self._next = after
                     self._running.add(first)
                 try:
-                    size = self._range(connection, pid, first, after, size)
+                    size, rows = self._range(connection, pid, first, after, size)
                 except BaseException:
                     self._stop.set()
                     raise
@@ -176,18 +180,20 @@ class _Walk:
                 if vacuum:
                     self._vacuum()
 
-    def _range(self, connection: sa.Connection, pid: int, first: int, after: int, size: int) -> int:
-        """Run positions ``first`` to ``after``, in smaller pieces where locks are in the way; return the next size."""
-        at, losses = first, 0
+    def _range(self, connection: sa.Connection, pid: int, first: int, after: int, size: int) -> tuple[int, int]:
+        """Run positions ``first`` to ``after``, in smaller pieces where locks are in the way.
+
+        Return the size for the next batch, in positions, and how many rows the last one changed.
+        """
+        at, piece, losses, rows = first, after - first, 0, 0
         while at < after and not self._stop.is_set():
             if not losses:
                 patience, deadline = pauses(), time.monotonic() + self._options.lock_retry_for
-            upto = min(at + size, after)
+            upto = min(at + piece, after)
             watch = BlockerWatch(self._engine, pid, self._options.lock_timeout / 4)
-            began = time.monotonic()
             try:
                 with watch if losses else contextlib.nullcontext():  # the second loss at one place is worth a look
-                    rows = self._batch(connection, first, at, upto)
+                    rows, elapsed = self._batch(connection, first, at, upto)
             except DBAPIError as error:
                 if not is_lock_error(error):
                     raise
@@ -195,34 +201,37 @@ class _Walk:
                 if losses > 1:
                     self._tell(watch, give_up=time.monotonic() > deadline)
                 # A client holds one of these rows. Waiting longer would make others wait for the rows we hold.
-                size = max(size // 4, 1)
+                piece = max(piece // 4, 1)
                 self._stop.wait(next(patience))
                 continue
             losses = 0
-            elapsed = time.monotonic() - began
             with self._lock:
                 self._changed += rows
                 self._progress.advance(upto - at, rows)
+            if rows or upto - at <= size:  # not from the empty rest of a page
+                factor = min(max(self._options.batch_time / max(elapsed, 1e-4), 0.2), 2.0)
+                piece = size = min(max(int((upto - at) * factor), 1), _LARGEST_BATCH * self._slots)
             at = upto
-            factor = min(max(self._options.batch_time / max(elapsed, 1e-4), 0.2), 2.0)
-            size = min(max(int(size * factor), 1), _LARGEST_BATCH)
-        return size
+        return size, rows
 
     def _tell(self, watch: BlockerWatch, *, give_up: bool) -> None:
         if give_up:
             raise CommandError(
-                f"{self._backfill.name} stopped at {self._progress.percent:.0f} %: a row was locked for "
+                f"{self._backfill.name} stopped at {self._progress.percent} %: a row was locked for "
                 f"{self._options.lock_retry_for:g} s, last by {watch.describe()}.\nWhat is done stays done. End that "
                 "transaction (SELECT pg_terminate_backend(pid);) or wait for it, then run the command again to go on."
             )
         self._progress.say(f"{self._backfill.name}: waits for a row locked by {watch.describe()}")
 
-    def _batch(self, connection: sa.Connection, first: int, at: int, upto: int) -> int:
+    def _batch(self, connection: sa.Connection, first: int, at: int, upto: int) -> tuple[int, float]:
+        """Run one batch; return how many rows it changed, and the seconds it took without the way there and back."""
         with self._lock:
             others = self._running - {first}
             position = min([upto, *others])
+        began = time.monotonic()
         with connection.begin():
-            rows = connection.exec_driver_sql(self._backfill.batch(at, upto)).rowcount
+            rows = connection.exec_driver_sql(self._backfill.batch(self._tid(at), self._tid(upto))).rowcount
+            sent = time.monotonic()
             connection.execute(
                 sa.text(
                     "UPDATE chat_internal.backfill_progress SET position = greatest(position, :position),"
@@ -230,7 +239,11 @@ class _Walk:
                 ),
                 {"name": self._backfill.name, "position": position, "rows": rows},
             )
-        return int(rows)
+            way = time.monotonic() - sent  # what the network takes of each of the four: begin, batch, this, commit
+        return int(rows), time.monotonic() - began - 4 * way
+
+    def _tid(self, position: int) -> str:
+        return f"'({position // self._slots},{position % self._slots})'::tid"
 
     def _vacuum(self) -> None:
         """Give the space of the old row versions back to the batches that come, so that the table does not double."""
@@ -239,7 +252,3 @@ class _Walk:
             with session_timeouts(vacuum, self._options):
                 # TRUNCATE would take AccessExclusive at the table's end; a lock held by autovacuum is not waited for
                 vacuum.exec_driver_sql(f"VACUUM (TRUNCATE false, SKIP_LOCKED) {self._backfill.table}")
-
-
-def _tid(position: int) -> str:
-    return f"'({position // _SLOTS},{position % _SLOTS})'::tid"

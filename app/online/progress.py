@@ -29,9 +29,9 @@ class Progress:
         )
 
     @property
-    def percent(self) -> float:
-        """How much of the whole is done, 0 to 100."""
-        return 100.0 * min(self._done, self._total) / self._total if self._total else 100.0
+    def percent(self) -> int:
+        """How much of the whole is done, 0 to 100, and 100 only when all of it is."""
+        return 100 * min(self._done, self._total) // self._total if self._total else 100
 
     def advance(self, work: int, items: int) -> None:
         """Say that ``work`` units of the total were done and ``items`` rows changed by it."""
@@ -46,7 +46,7 @@ class Progress:
             self._logged = now
             pace = (self._done - self._first) / max(now - self._started, 1e-9)
             left = max(self._total - self._done, 0) / max(pace, 1e-9)
-            log.info("%s: %.0f %%, %s, %.0f s left", self._label, self.percent, said, left)
+            log.info("%s: %d %%, %s, %.0f s left", self._label, self.percent, said, left)
 
     def say(self, text: str) -> None:
         """Say something else meanwhile."""
@@ -60,4 +60,4 @@ class Progress:
         if self._bar is not None:
             self._bar.close()
         else:
-            log.info("%s: %.0f %%, %s %s", self._label, self.percent, f"{self._items:,}", self._unit)
+            log.info("%s: %d %%, %s %s", self._label, self.percent, f"{self._items:,}", self._unit)

@@ -79,7 +79,8 @@ def _outside_transaction(operations: Operations) -> Iterator[None]:
         try:
             yield
         finally:
-            statement(operations, f"SET lock_timeout = '{options_of(operations).lock_timeout * 1000:.0f}ms'")
+            if is_offline(operations) or not operations.get_bind().invalidated:  # a session that is gone has none
+                statement(operations, f"SET lock_timeout = '{options_of(operations).lock_timeout * 1000:.0f}ms'")
 
 
 def _is_valid(operations: Operations, index: str) -> bool | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import pwd
@@ -258,6 +259,32 @@ def test_a_command_killed_while_the_server_starts_does_not_hinder_the_next(start
     following = start(data_dir)
     assert following.answer()[1] == str(data_dir)
     following.finish()
+
+
+def test_a_server_left_while_it_stops_is_waited_for_and_started_again(start: Start, data_dir: Path) -> None:
+    killed = start(data_dir, "SELECT current_setting('unix_socket_directories')")
+    [socket_dir] = killed.answer()
+    server = postmaster(data_dir)
+    with psycopg.connect(host=socket_dir, user="postgres", dbname="chat"):
+        os.kill(server, signal.SIGTERM)  # "smart": it takes nobody new and waits for us to leave
+        eventually(lambda: "stopping" in (data_dir / "postmaster.pid").read_text())
+        killed.kill()
+        following = start(data_dir)
+        eventually(lambda: is_locked(data_dir.with_name("18.lock")))
+        with pytest.raises(subprocess.TimeoutExpired):
+            following.process.wait(0.3)
+    assert following.answer() == [1, str(data_dir)]
+    assert postmaster(data_dir) != server
+    following.finish()
+
+
+def is_locked(path: Path) -> bool:
+    with path.open() as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
 
 
 def test_a_killed_server_is_started_again_with_its_data(start: Start, data_dir: Path) -> None:

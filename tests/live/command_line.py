@@ -70,7 +70,7 @@ class Run:
 def alembic(
     url: str | None, *arguments: str, x: tuple[str, ...] = (), environment: Mapping[str, str] | None = None
 ) -> Iterator[Run]:
-    """Start ``alembic -x ... <arguments>`` on the database at ``url``; it is killed if the test leaves before it ends."""
+    """Start ``alembic -x ... <arguments>`` on the database at ``url``; kill it if the test leaves before its end."""
     command = [sys.executable, "-m", "alembic", *(word for option in x for word in ("-x", option)), *arguments]
     surroundings = {name: value for name, value in os.environ.items() if not name.startswith(("PG", "DATABASE_URL"))}
     if url is not None:
@@ -100,10 +100,12 @@ def wait_for(condition: Callable[[], object], what: str, more: Callable[[], obje
         time.sleep(0.01)
 
 
-def connect(url: str, **options: str) -> psycopg.Connection:
+def connect(url: str, application_name: str = "a test") -> psycopg.Connection:
     """Connect as a client of the application does, in autocommit; nothing it does may hang the test for ever."""
     plain = url.replace("postgresql+psycopg://", "postgresql://", 1)
-    return psycopg.connect(plain, autocommit=True, options=f"-c statement_timeout={PATIENCE:.0f}s", **options)
+    return psycopg.connect(
+        plain, autocommit=True, application_name=application_name, options=f"-c statement_timeout={PATIENCE:.0f}s"
+    )
 
 
 def value(connection: psycopg.Connection, query: str, *parameters: object) -> object:

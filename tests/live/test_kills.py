@@ -9,16 +9,20 @@ import os
 import random
 import signal
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import psycopg
 import pytest
 
 from alembic import command
+from app import embedded
 from app.catalog import Snapshot
-from tests.conftest import alembic_config
+from tests.conftest import SETTINGS, alembic_config, scratch_folder
 from tests.live.application import Application
 from tests.live.command_line import Run, alembic, connect, value, wait_for
-from tests.live.conftest import fill, halfway, snapshot
+from tests.live.conftest import MESSAGES, OLD_SHAPE, USERS, fill, locked_message, snapshot
+from tests.postgres_binaries import binaries
 
 KILLS = int(os.environ.get("CHAT_SCHEMA_TEST_KILLS", "10"))
 TINY = ("batch-time=1ms", "lock-timeout=50ms")
@@ -38,10 +42,10 @@ INVALID = "SELECT relname FROM pg_index JOIN pg_class ON pg_class.oid = indexrel
 def test_a_killed_backfill_goes_on_where_it_was_and_no_client_notices(
     old_url: str, client: psycopg.Connection, head: Snapshot, workers: int
 ) -> None:
-    fill(client, users=5, messages=200)
+    fill(client)
     x = (*TINY, f"backfill-workers={workers}")
     with Application(old_url) as application:
-        with halfway(old_url) as locked, alembic(old_url, "upgrade", "head", x=x) as killed:
+        with locked_message(old_url) as locked, alembic(old_url, "upgrade", "head", x=x) as killed:
             locked.wait_until_reached()
             killed.kill()
         position = value(client, "SELECT position FROM chat_internal.backfill_progress")
@@ -58,9 +62,9 @@ def test_a_killed_backfill_goes_on_where_it_was_and_no_client_notices(
 def test_a_backfill_told_to_stop_says_how_far_it_came(
     old_url: str, client: psycopg.Connection, number: signal.Signals, workers: int
 ) -> None:
-    fill(client, users=5, messages=200)
+    fill(client)
     x = (*TINY, f"backfill-workers={workers}")
-    with halfway(old_url) as locked, alembic(old_url, "upgrade", "head", x=x) as upgrade:
+    with locked_message(old_url) as locked, alembic(old_url, "upgrade", "head", x=x) as upgrade:
         locked.wait_until_reached()
         upgrade.process.send_signal(number)
         said = upgrade.fails()
@@ -125,3 +129,107 @@ def test_the_next_run_waits_for_the_build_that_a_killed_one_left_in_the_server(
             blocker.rollback()
             again.succeeds()
     assert snapshot(old_url) == head
+
+
+@contextmanager
+def waiting_build(url: str, client: psycopg.Connection) -> Iterator[tuple[Run, psycopg.Connection]]:
+    """Start an upgrade whose first index build waits for a client that has written and not committed."""
+    fill(client)
+    command.upgrade(alembic_config(url), "0015")
+    with connect(url) as writer:
+        writer.autocommit = False
+        writer.execute("UPDATE chat_messages SET content = 'not committed' WHERE user_id = md5('5')::uuid")
+        with alembic(url, "upgrade", "head") as upgrade:
+            waits = f"SELECT EXISTS ({INVALID}) AND EXISTS (SELECT FROM pg_locks WHERE NOT granted AND pid = ({MAIN}))"
+            wait_for(lambda: value(client, waits), "the index build to wait for the writer")
+            yield upgrade, writer
+
+
+def test_a_build_that_waits_for_a_client_holds_up_no_other(old_url: str, client: psycopg.Connection) -> None:
+    with waiting_build(old_url, client) as (upgrade, writer):
+        client.execute("INSERT INTO chat_messages (user_id, role, content) VALUES (md5('1')::uuid, 'user', '')")
+        client.execute("UPDATE chat_messages SET content = '' WHERE user_id = md5('1')::uuid")
+        client.execute("DELETE FROM chat_messages WHERE user_id = md5('2')::uuid")
+        assert upgrade.goes_on
+        writer.commit()
+        upgrade.succeeds()
+    assert value(client, "SELECT count(*) FROM chat_messages WHERE content = 'not committed'") == MESSAGES
+
+
+@pytest.mark.parametrize("who", ["worker", "main"])
+def test_a_terminated_connection_is_one_message(
+    old_url: str, client: psycopg.Connection, head: Snapshot, who: str
+) -> None:
+    fill(client)
+    with locked_message(old_url) as locked, alembic(old_url, "upgrade", "head", x=TINY) as upgrade:
+        locked.wait_until_reached()
+        client.execute(f"SELECT pg_terminate_backend(({MAIN if who == 'main' else WORKER}))".encode())
+        locked.release()
+        said = upgrade.fails()
+    assert "terminating connection due to administrator command" in said
+    assert "What was committed before stays" in said
+    assert "run the command again" in said
+    with alembic(old_url, "upgrade", "head") as again:
+        again.succeeds()
+    assert snapshot(old_url) == head
+
+
+def test_a_server_that_goes_down_is_one_message(request: pytest.FixtureRequest) -> None:
+    with scratch_folder() as folder:
+        data = folder / "data"
+        bin_dir = binaries(request.config.getoption("--postgres"))
+        with embedded.running(data, bin_dir=bin_dir, settings=SETTINGS) as server:
+            url = server.url().render_as_string(hide_password=False)
+            command.upgrade(alembic_config(url), OLD_SHAPE)
+            with connect(url) as client:
+                fill(client)
+            with locked_message(url) as locked, alembic(url, "upgrade", "head", x=TINY) as upgrade:
+                locked.wait_until_reached()
+                [postmaster, *_] = (embedded.data_location(data) / "postmaster.pid").read_text().splitlines()
+                os.kill(int(postmaster), signal.SIGQUIT)  # an immediate shutdown: nobody is waited for
+                assert "FAILED: Cannot reach PostgreSQL at " in upgrade.fails()
+        with embedded.running(data, bin_dir=bin_dir, settings=SETTINGS) as server:
+            url = server.url().render_as_string(hide_password=False)
+            with alembic(url, "upgrade", "head") as again:
+                assert "conversations of chat_messages: goes on at " in again.succeeds()
+
+
+def test_a_chain_killed_again_and_again_ends_like_one_left_alone(
+    database_url: str, head: Snapshot, record_property: Callable[[str, object], None]
+) -> None:
+    """Upwards with rows in both older shapes; once at head, downwards, and so on."""
+    seed = random.randrange(2**32)
+    record_property("seed", seed)
+    dice = random.Random(seed)  # noqa: S311  dice
+    command.upgrade(alembic_config(database_url), "0006")
+    with connect(database_url) as client:
+        fill(client)
+        client.execute(
+            "INSERT INTO chat_sessions (user_id, messages)"
+            """ SELECT id, '[{"role": "user", "content": "a"}, {}, 7]' FROM users"""
+        )
+        upwards, kept, kills = True, True, 0
+        while kills < KILLS:
+            step = ("upgrade", "head") if upwards else ("downgrade", "base")
+            with alembic(database_url, *step, x=(*TINY, "allow-data-loss=yes")) as run:
+                wait_for(lambda: "Running " in run.output or not run.goes_on, "a revision to begin")
+                time.sleep(dice.choice([0, 0.02, 0.1, 0.3]) * dice.random())
+                if run.goes_on:
+                    run.kill()
+                    kills += 1
+                    continue
+                run.succeeds()
+            if kept:
+                assert_kept(client)
+            upwards, kept = not upwards, False
+        with alembic(database_url, "upgrade", "head") as last:
+            last.succeeds()
+        if kept:
+            assert_kept(client)
+    assert snapshot(database_url) == head
+
+
+def assert_kept(client: psycopg.Connection) -> None:
+    """At head: every message of both older shapes is a row that has its conversation."""
+    assert value(client, "SELECT count(conversation_id) FROM chat_messages") == USERS * MESSAGES
+    assert value(client, "SELECT count(*) FROM messages") == USERS * 3

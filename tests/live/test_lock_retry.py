@@ -11,7 +11,6 @@ import psycopg
 import pytest
 
 from alembic import command
-from app import embedded
 from app.catalog import Snapshot
 from tests.conftest import alembic_config
 from tests.live.command_line import alembic, connect, value, wait_for
@@ -36,7 +35,9 @@ def transaction(url: str, query: str) -> Iterator[psycopg.Connection]:
 
 
 @pytest.mark.parametrize("query", [READS, WRITES])
-def test_it_names_who_is_in_the_way_and_goes_through_when_they_are_done(old_url: str, head: Snapshot, query: str) -> None:
+def test_it_names_who_is_in_the_way_and_goes_through_when_they_are_done(
+    old_url: str, head: Snapshot, query: str
+) -> None:
     with (
         transaction(old_url, query) as blocker,
         alembic(old_url, "upgrade", "head", x=("lock-timeout=150ms",)) as upgrade,
@@ -129,14 +130,14 @@ def owner(old_url: str, client: psycopg.Connection) -> Iterator[str]:
     client.execute(f"GRANT CREATE ON DATABASE {client.info.dbname} TO {name}")
     client.execute(f"GRANT CREATE ON SCHEMA public TO {name}")
     client.execute(f"ALTER SCHEMA chat_internal OWNER TO {name}")
-    for (statement,) in client.execute(
-        "SELECT format('ALTER %%s %%s OWNER TO %%I', CASE relkind WHEN 'v' THEN 'VIEW' ELSE 'TABLE' END, oid::regclass, %s::text)"
-        " FROM pg_class WHERE relkind IN ('r', 'v') AND relnamespace IN ('public'::regnamespace, 'chat_internal'::regnamespace)"
-        " UNION ALL SELECT format('ALTER FUNCTION %%s OWNER TO %%I', oid::regprocedure, %s::text)"
-        " FROM pg_proc WHERE pronamespace IN ('public'::regnamespace, 'chat_internal'::regnamespace)",
-        [name, name],
-    ).fetchall():
-        client.execute(statement)
+    ours = "('public'::regnamespace, 'chat_internal'::regnamespace)"
+    things = (
+        "SELECT CASE relkind WHEN 'v' THEN 'VIEW ' ELSE 'TABLE ' END || oid::regclass FROM pg_class"
+        f" WHERE relkind IN ('r', 'v') AND relnamespace IN {ours}"
+        f" UNION ALL SELECT 'FUNCTION ' || oid::regprocedure FROM pg_proc WHERE pronamespace IN {ours}"
+    )
+    for (thing,) in client.execute(things.encode()).fetchall():
+        client.execute(f"ALTER {thing} OWNER TO {name}")
     try:
         yield name
     finally:

@@ -61,14 +61,14 @@ class Chain:
         command.check(self._config(()))
 
     def upgrade_script(self, span: str = "head", *options: str) -> str:
-        config = self._config(options)
-        command.upgrade(config, span, sql=True)
-        return config.output_buffer.getvalue()
+        written = io.StringIO()
+        command.upgrade(self._config(options, written), span, sql=True)
+        return written.getvalue()
 
     def downgrade_script(self, span: str, *options: str) -> str:
-        config = self._config(options)
-        command.downgrade(config, span, sql=True)
-        return config.output_buffer.getvalue()
+        written = io.StringIO()
+        command.downgrade(self._config(options, written), span, sql=True)
+        return written.getvalue()
 
     def upgrade_by_script(self, span: str, *options: str) -> None:
         done = self.run_script(self.upgrade_script(span, *options))
@@ -76,7 +76,7 @@ class Chain:
 
     def run_script(self, script: str) -> subprocess.CompletedProcess[str]:
         """Give ``script`` to psql, which stops at the first error."""
-        psql = [self.programs / "psql", "-X", "-q", "-v", "ON_ERROR_STOP=1", "-d", _libpq(self.url)]
+        psql = [str(self.programs / "psql"), "-X", "-q", "-v", "ON_ERROR_STOP=1", "-d", _libpq(self.url)]
         return subprocess.run(psql, input=script, capture_output=True, text=True, check=False)
 
     def connect(self) -> psycopg.Connection:
@@ -120,11 +120,12 @@ class Chain:
         # nothing is prepared: the tables change under this session
         return psycopg.connect(_libpq(url), autocommit=True, prepare_threshold=None)
 
-    def _config(self, options: Sequence[str]) -> Config:
+    def _config(self, options: Sequence[str], script: io.StringIO | None = None) -> Config:
         config = alembic_config(self.url)
         config.cmd_opts = argparse.Namespace(x=list(options))
-        config.output_buffer = io.StringIO()  # where a script goes
         config.attributes["configure_logging"] = False  # it would take pytest's own handlers away
+        if script is not None:
+            config.output_buffer = script
         return config
 
 

@@ -1,4 +1,4 @@
-"""One flat history becomes conversations: what stood there before, what is written meanwhile, what an interruption leaves."""
+"""One flat history becomes conversations: what stood there, what is written meanwhile, what an interruption leaves."""
 
 import os
 import signal
@@ -21,7 +21,8 @@ HOUR = timedelta(hours=1)
 ACCEPTANCE = {
     "messages without conversation": "SELECT count(*) FROM chat_messages WHERE conversation_id IS NULL",
     "users whose messages stand in other than one conversation": (
-        "SELECT count(*) FROM (SELECT FROM chat_messages GROUP BY user_id HAVING count(DISTINCT conversation_id) <> 1) AS u"
+        "SELECT count(*) FROM"
+        " (SELECT FROM chat_messages GROUP BY user_id HAVING count(DISTINCT conversation_id) <> 1) AS users"
     ),
     "messages of another owner than their conversation": (
         "SELECT count(*) FROM chat_messages AS m JOIN conversations AS c ON c.id = m.conversation_id"
@@ -101,7 +102,7 @@ class TestWhatStoodThereBefore:
         self, chain: Chain, at_head: Callable[[], Chain]
     ) -> None:
         clockless, mixed = chain.new_user(), chain.new_user()
-        for content in ("", "no clock", 'it\'s "fine" – 你好 🙂\nline2'):
+        for content in ("", "no clock", 'it\'s "fine" — 你好 🙂\nline2'):
             write(chain, clockless, content, None)
         write(chain, mixed, "", NOON)
         write(chain, mixed, "mixed", None, role="")
@@ -155,7 +156,7 @@ def test_the_backfill_goes_in_several_batches_each_with_a_commit_of_its_own(chai
     chain.upgrade("0013")
     user = chain.new_user()
     chain.execute(
-        "INSERT INTO chat_messages (user_id, role, content) SELECT %s, 'user', 'm' || n FROM generate_series(1, 50) AS n",
+        "INSERT INTO chat_messages (user_id, role, content) SELECT %s, 'user', n FROM generate_series(1, 50) AS n",
         [user],
     )
     chain.upgrade("0015")
@@ -219,7 +220,8 @@ class TestInterruptions:
         chain.execute(
             "INSERT INTO users (email) SELECT n || '@example.org' FROM generate_series(1, 20) AS n;"
             "INSERT INTO chat_messages (user_id, role, content, created_at)"
-            " SELECT u.id, 'user', CASE n WHEN 2 THEN 'stone ' ELSE 'message ' END || row_number() OVER (ORDER BY n, email),"
+            " SELECT u.id, 'user',"
+            " CASE n WHEN 2 THEN 'stone ' ELSE 'message ' END || row_number() OVER (ORDER BY n, email),"
             " '2026-01-10 12:00+00' FROM generate_series(1, 3) AS n, users AS u ORDER BY n, email;"
             "CREATE FUNCTION stumble() RETURNS trigger LANGUAGE plpgsql AS"
             " $$ BEGIN RAISE EXCEPTION 'stumbled over %', OLD.content; END $$;"
@@ -304,11 +306,10 @@ class TestInterruptions:
         command = [sys.executable, "-m", "alembic", "upgrade", "head"]
         with subprocess.Popen(command, cwd=ROOT, env={**os.environ, "DATABASE_URL": chain.url}) as deployment:
             try:
-                with chain.connect() as connection:
-                    wait_for(
-                        connection,
-                        "SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'PgSleep'",
-                    )
+                wait_for(
+                    chain,
+                    "SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'PgSleep'",
+                )
             finally:
                 deployment.send_signal(signal.SIGKILL)
         assert chain.revision() == "0014"

@@ -93,7 +93,7 @@ def test_the_plan_asks_once_who_the_caller_is(world: psycopg.Connection, table: 
     with acting(world, OWNER):
         plan = "\n".join(values(world, f"EXPLAIN SELECT FROM {table}"))
     assert "InitPlan" in plan
-    assert "current_user_id()" not in plan.replace("InitPlan", "")  # no filter calls the function for each row
+    assert "current_user_id" not in plan  # a filter that names it would call it for each row
 
 
 def test_a_query_asks_a_few_times_at_most_however_many_rows_it_reads(world: psycopg.Connection) -> None:

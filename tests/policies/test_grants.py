@@ -11,6 +11,7 @@ from alembic.script import ScriptDirectory
 from alembic import command
 from tests.conftest import alembic_config
 from tests.policies.acting import Refusal, acting, refused, values
+from tests.policies.conftest import libpq
 from tests.policies.world import OWNER
 
 READ = {"SELECT"}
@@ -103,18 +104,16 @@ Right = tuple[str, str, str, bool]  # object, grantee, privilege, with grant opt
 
 
 @pytest.fixture
-def hosted(database_url: str) -> Iterator[psycopg.Connection]:
-    """An empty database whose default privileges give the three roles everything, as hosted platforms have it."""
-    with psycopg.connect(plain(database_url)) as connection:
+def hosted(database_url: str, migrated_template: object) -> Iterator[psycopg.Connection]:
+    """An empty database whose default privileges give the three roles everything, as hosted platforms have it.
+
+    (`migrated_template`: that the three roles exist.)
+    """
+    with psycopg.connect(libpq(database_url)) as connection:
         for kind in ("TABLES", "SEQUENCES", "FUNCTIONS"):
             connection.execute(f"ALTER DEFAULT PRIVILEGES GRANT ALL ON {kind} TO anon, authenticated, service_role")
         connection.commit()
         yield connection
-
-
-def plain(url: str) -> str:
-    """Return a database's address as libpq takes it."""
-    return url.replace("postgresql+psycopg://", "postgresql://")
 
 
 def rights(connection: psycopg.Connection, query: str) -> set[Right]:
@@ -144,9 +143,8 @@ def designed_rights() -> set[Right]:
 
 
 def designed_calls() -> set[Right]:
-    callers = dict.fromkeys(CALLED_BY_BOTH, ("authenticated", "service_role"))
-    callers |= dict.fromkeys(CALLED_BY_SERVICES, ("service_role",))
-    return {(function, role, "EXECUTE", False) for function, roles in callers.items() for role in roles}
+    callers = {"authenticated": CALLED_BY_BOTH, "service_role": CALLED_BY_BOTH | CALLED_BY_SERVICES}
+    return {(function, role, "EXECUTE", False) for role, functions in callers.items() for function in functions}
 
 
 @pytest.fixture(params=["plain", "hosted"])

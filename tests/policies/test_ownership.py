@@ -133,6 +133,8 @@ def test_a_user_moves_its_conversation_into_its_own_tenant_and_no_other(world: p
             world.execute(move, [GLOBEX, PERSONAL])
         with refused(world, Refusal.BY_POLICY):
             world.execute(move, [GLOBEX, OF_ACME])
+        with refused(world, Refusal.BY_POLICY):
+            world.execute("UPDATE conversations SET tenant_id = %s", [GLOBEX])
 
 
 def test_deleting_a_user_deletes_its_rows_and_no_other(world: psycopg.Connection) -> None:

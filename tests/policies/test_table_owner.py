@@ -9,6 +9,7 @@ import sqlalchemy as sa
 from alembic import command
 from tests.conftest import alembic_config
 from tests.policies.acting import acting, values
+from tests.policies.conftest import libpq
 from tests.policies.world import ACME, CO_MEMBER, OF_ACME, OWNER, PERSONAL, ROWS
 
 OWNER_ROLE = "chat_schema_test_owner"
@@ -18,7 +19,7 @@ OWNER_ROLE = "chat_schema_test_owner"
 def plain_owner(database_url: str, migrated_template: object) -> Iterator[psycopg.Connection]:
     """A connection as the role that ran the whole chain and wrote the rows of `world`.
 
-    It may switch to role authenticated, as the login of a service may. (`migrated_template`: the three roles exist.)
+    It may switch to role authenticated, as a service's login may. (`migrated_template`: that the three roles exist.)
     """
     url = sa.make_url(database_url)
     owners_url = url.set(username=OWNER_ROLE)
@@ -35,10 +36,6 @@ def plain_owner(database_url: str, migrated_template: object) -> Iterator[psycop
             administrator.execute(f"REASSIGN OWNED BY {OWNER_ROLE} TO postgres")
             administrator.execute(f"DROP OWNED BY {OWNER_ROLE}")
             administrator.execute(f"DROP ROLE {OWNER_ROLE}")
-
-
-def libpq(url: sa.URL) -> str:
-    return url.set(drivername="postgresql").render_as_string(hide_password=False)
 
 
 def test_a_backfill_of_a_plain_owner_touches_every_row(plain_owner: psycopg.Connection) -> None:

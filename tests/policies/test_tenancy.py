@@ -52,6 +52,18 @@ def test_who_left_does_not_take_its_conversation_along(world: psycopg.Connection
     with acting(world, OWNER):
         assert outcome(world, f"UPDATE conversations SET tenant_id = NULL WHERE id = '{OF_ACME}'") == 0
         assert outcome(world, f"UPDATE chat_sessions SET tenant_id = NULL WHERE id = '{OF_ACME}'") == 0
+        assert outcome(world, "UPDATE conversations SET tenant_id = NULL") == 1
+    assert values(world, "SELECT tenant_id FROM conversations WHERE id = %s", OF_ACME) == [ACME]
+
+
+@pytest.mark.parametrize("table", ["messages", "chat_messages"])
+def test_who_left_does_not_take_its_messages_along(world: psycopg.Connection, table: str) -> None:
+    leave(world)
+    with acting(world, OWNER):
+        assert outcome(world, f"UPDATE {table} SET conversation_id = '{PERSONAL}'") == 1
+        with refused(world, Refusal.BY_POLICY):
+            world.execute(f"UPDATE {table} SET conversation_id = '{OF_ACME}'")
+    assert values(world, f"SELECT count(*) FROM {table} WHERE conversation_id = %s", OF_ACME) == [1]
 
 
 def test_a_member_cannot_make_itself_a_member_of_another_tenant(world: psycopg.Connection) -> None:

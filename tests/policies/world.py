@@ -1,7 +1,7 @@
 """Who is who in these tests, and the rows they own.
 
-The owner owns one row of everything: some of it personal, some in the tenant Acme, which it shares with a co-member. The
-foreigner belongs to another tenant, the other user to none. Everybody has a task and a personal conversation.
+The owner owns one row of everything: some of it personal, some in the tenant Acme, which it shares with a co-member.
+The foreigner belongs to another tenant, the other user to none. Everybody has a task and a personal conversation.
 """
 
 from uuid import UUID

@@ -1,0 +1,225 @@
+"""The statements that chat services need, on the models: pass them to ``execute`` or ``scalars`` of any session.
+
+They are the same for users and for the service: under ``acting_as`` policies narrow them to what the user may see. A
+page takes constant time, however much is stored: an index, named with each, has the rows in the order that is asked
+for, and the page begins where the last one ended (keyset), not at an offset.
+
+Where it ended is the position of its last row, ``ConversationPosition.of(page[-1])``; None is the beginning. A page
+shorter than ``limit`` is the last.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from decimal import Decimal
+from typing import Any, NamedTuple
+from uuid import UUID
+
+from sqlalchemy import ColumnElement, Numeric, Select, func, select, tuple_
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.sql.dml import ReturningInsert
+
+from .models import Conversation, ConversationMessage, Message, MessageRole
+
+
+class ConversationPosition(NamedTuple):
+    """Where a conversation stands among others by activity; the id settles ties."""
+
+    updated_at: datetime
+    id: UUID
+
+    @classmethod
+    def of(cls, conversation: Conversation) -> ConversationPosition:
+        """Return the position of ``conversation``, from which the next page goes on."""
+        return cls(conversation.updated_at, conversation.id)
+
+
+class MessagePosition(NamedTuple):
+    """Where a message stands in its conversation; ``seq`` settles ties, which are the rule within a turn."""
+
+    created_at: datetime
+    seq: int
+
+    @classmethod
+    def of(cls, message: Message) -> MessagePosition:
+        """Return the position of ``message``, from which the next page goes on."""
+        return cls(message.created_at, message.seq)
+
+
+def conversations_of_user(
+    user_id: UUID, *, after: ConversationPosition | None = None, limit: int = 50
+) -> Select[Conversation]:
+    """Return a page of a user's conversations, the latest active first.
+
+    Yields Conversation. A conversation that becomes active while somebody pages moves to the front, before the pages
+    that are still to come. Index: idx_conversations_user_id_updated_at (user_id, updated_at DESC, id DESC).
+    """
+    return _by_activity(after, limit).where(Conversation.user_id == user_id)
+
+
+def conversations_of_tenant(
+    tenant_id: UUID, *, after: ConversationPosition | None = None, limit: int = 50
+) -> Select[Conversation]:
+    """Return a page of a tenant's conversations, the latest active first.
+
+    Yields Conversation: to the service those of all members, to a user its own ones in this tenant.
+    Index: idx_conversations_tenant_id (tenant_id, updated_at DESC, id DESC), for the service;
+    idx_conversations_user_id_updated_at for a user.
+    """
+    return _by_activity(after, limit).where(Conversation.tenant_id == tenant_id)
+
+
+def _by_activity(after: ConversationPosition | None, limit: int) -> Select[Conversation]:
+    place = tuple_(Conversation.updated_at, Conversation.id)
+    page = select(Conversation).order_by(Conversation.updated_at.desc(), Conversation.id.desc()).limit(limit)
+    return page if after is None else page.where(place < after)
+
+
+def thread(conversation_id: UUID, *, after: MessagePosition | None = None, limit: int = 50) -> Select[Message]:
+    """Return a page of a conversation's messages in order, from its first or from ``after`` on.
+
+    Yields Message. Index: idx_messages_conversation_id (conversation_id, user_id, created_at, seq) for a user,
+    to whose query the policy adds user_id; idx_messages_conversation_id_created_at for the service.
+    """
+    page = select(Message).where(Message.conversation_id == conversation_id)
+    page = page.order_by(Message.created_at, Message.seq).limit(limit)
+    return page if after is None else page.where(tuple_(Message.created_at, Message.seq) > after)
+
+
+def thread_backwards(
+    conversation_id: UUID, *, before: MessagePosition | None = None, limit: int = 50
+) -> Select[Message]:
+    """Return a page of a conversation's messages **newest first**, from its end or from ``before`` back.
+
+    Yields Message: what a chat shows when it opens, and on scrolling up; reverse a page to show it. Indexes: those of
+    :func:`thread`, read backwards.
+    """
+    page = select(Message).where(Message.conversation_id == conversation_id)
+    page = page.order_by(Message.created_at.desc(), Message.seq.desc()).limit(limit)
+    return page if before is None else page.where(tuple_(Message.created_at, Message.seq) < before)
+
+
+def append_message(
+    conversation_id: UUID,
+    user_id: UUID,
+    role: MessageRole,
+    content: str,
+    *,
+    key: str,
+    tool_calls: list[Any] | None = None,
+    metadata: dict[str, Any] | None = None,
+) -> ReturningInsert[Message]:
+    """Return the INSERT of one message that happens once however often it is sent.
+
+    ``key`` is the client's choice for this message, unique among those of its user. Yields the Message: the one that
+    was stored first where the key has been used before, be it by another transaction at this very moment, and none
+    where that one stands in another conversation. Index: idx_messages_user_id_idempotency_key.
+    """
+    return _append(_row(conversation_id, user_id, role, content, key, tool_calls, metadata))
+
+
+def append_turn(
+    conversation_id: UUID,
+    user_id: UUID,
+    question: str,
+    reply: str,
+    *,
+    key: str,
+    reply_role: MessageRole = "assistant",
+    tool_calls: list[Any] | None = None,
+    metadata: dict[str, Any] | None = None,
+) -> ReturningInsert[Message]:
+    """Return the INSERT of a user's message and the reply to it, in this order, that happens once.
+
+    ``key`` is the client's choice for the turn; the reply's is :func:`reply_key` of it. ``tool_calls`` and ``metadata``
+    are the reply's. Yields both Messages, as stored first. Where the reply takes its time, the same turn is a pair:
+    :func:`append_message` with ``key`` in one transaction, with ``reply_key(key)`` in a later one; sent again by
+    whichever way, it stays one turn. Fewer than two Messages: the key belongs to another conversation of this user,
+    roll back. Index: idx_messages_user_id_idempotency_key.
+    """
+    return _append(
+        _row(conversation_id, user_id, "user", question, key),
+        _row(conversation_id, user_id, reply_role, reply, reply_key(key), tool_calls, metadata),
+    )
+
+
+def reply_key(key: str) -> str:
+    """Return the idempotency key of the reply to the message with ``key``."""
+    return f"{key}/reply"
+
+
+def _row(
+    conversation_id: UUID,
+    user_id: UUID,
+    role: MessageRole,
+    content: str,
+    key: str,
+    tool_calls: list[Any] | None = None,
+    metadata: dict[str, Any] | None = None,
+) -> dict[Any, Any]:
+    return {
+        Message.conversation_id: conversation_id,
+        Message.user_id: user_id,
+        Message.role: role,
+        Message.content: content,
+        Message.idempotency_key: key,
+        Message.tool_calls: tool_calls,
+        Message.metadata_: metadata or {},
+    }
+
+
+def _append(*rows: dict[Any, Any]) -> ReturningInsert[Message]:
+    new = insert(Message).values(list(rows))
+    # DO NOTHING would not return the row that is there, nor wait for the transaction that is just writing it.
+    return new.on_conflict_do_update(
+        index_elements=[Message.user_id, Message.idempotency_key],
+        index_where=Message.idempotency_key.is_not(None),
+        set_={"content": Message.content},
+        where=Message.conversation_id == new.excluded.conversation_id,
+    ).returning(Message)
+
+
+def session_cost(session_id: UUID) -> Select[Decimal]:
+    """Return what a creative session has cost, in US dollars: one Decimal, 0 for a session without messages.
+
+    Index: idx_conversation_messages_session.
+    """
+    return select(_total_cost()).where(ConversationMessage.session_id == session_id)
+
+
+class Usage(NamedTuple):
+    """What one model did in a session. ``cost_usd`` in US dollars, ``latency_ms`` the average in milliseconds."""
+
+    provider: str | None
+    model_used: str | None
+    messages: int
+    tokens: int
+    cost_usd: Decimal
+    latency_ms: Decimal | None
+
+
+def session_usage(session_id: UUID) -> Select[str | None, str | None, int, int, Decimal, Decimal | None]:
+    """Return what each model did in a creative session, the dearest first; ``Usage(*row)`` names the columns.
+
+    Turns that no model wrote, which have neither provider nor model, are one row of their own.
+    Index: idx_conversation_messages_session.
+    """
+    m = ConversationMessage
+    cost = _total_cost().label("cost_usd")
+    return (
+        select(
+            m.provider,
+            m.model_used,
+            func.count().label("messages"),
+            func.coalesce(func.sum(m.tokens_used), 0).label("tokens"),
+            cost,
+            func.avg(m.latency_ms).label("latency_ms"),
+        )
+        .where(m.session_id == session_id)
+        .group_by(m.provider, m.model_used)
+        .order_by(cost.desc(), m.provider, m.model_used)
+    )
+
+
+def _total_cost() -> ColumnElement[Decimal]:
+    return func.coalesce(func.sum(ConversationMessage.cost_usd), Decimal(0), type_=Numeric)
