@@ -74,9 +74,12 @@ def purge(config: Config, older_than: int = 90, batch_size: int = 500, dry_run: 
 
 @contextmanager
 def _connected(config: Config) -> Iterator[sa.Connection]:
-    with database.explained_errors(), database.database_url(config.attributes.get("url")) as url:
-        with database.connect(url) as connection:
-            yield connection
+    with (
+        database.explained_errors(),
+        database.database_url(config.attributes.get("url")) as url,
+        database.connect(url) as connection,
+    ):
+        yield connection
 
 
 def _natural(text: str) -> int:

@@ -152,15 +152,18 @@ class _Cluster:
         """Return the server; killed commands can have left it missing, starting, running or stopping."""
         self._ensure_data(gate)
         deadline = time.monotonic() + START_SECONDS
+        stopping = Path()
         while time.monotonic() < deadline:
             postmaster = self._postmaster()
             if postmaster is None:
+                _remove_socket_dir(stopping)
                 self._start()
             elif postmaster.ready:
                 server = Server(postmaster.socket_dir, postmaster.port, self.major)
                 _ensure_database(server)
                 return server
             else:
+                stopping = postmaster.socket_dir
                 time.sleep(0.05)
         raise self._failure("did not become ready")
 

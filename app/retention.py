@@ -1,4 +1,4 @@
-"""Retention of creative sessions: what was delivered or cancelled long ago goes, with its messages, in small batches."""
+"""Retention: creative sessions that were delivered or cancelled long ago go, with their messages, in small batches."""
 
 from __future__ import annotations
 

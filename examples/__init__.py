@@ -1,0 +1,1 @@
+"""What can be run to see the package at work."""

@@ -2,8 +2,9 @@
 
 What:   roles anon, authenticated and service_role where the server has them not; in chat_internal the function
         current_user_id(), the names of the roles and the positions of backfills; public.update_updated_at().
-Why:    policies ask who the caller is through one function, so that the rule stands in one place. It reads the two settings
-        that PostgREST and our own services fill per transaction; after that transaction they read '' and not NULL.
+Why:    policies ask who the caller is through one function, so that the rule stands in one place. It reads the two
+        settings that PostgREST and our own services fill per transaction; after that transaction they read '' and
+        not NULL.
 Locks:  none on existing tables.
 Undone: everything is dropped except the roles, which belong to the server and not to this database.
 

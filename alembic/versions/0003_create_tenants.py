@@ -1,9 +1,9 @@
 """Create tenants and their members.
 
 What:   public.tenants, public.tenant_users, and chat_internal.current_tenant_ids(), the tenants of the caller.
-Why:    members read their tenants and see who else is in them; only service_role writes. A policy on tenant_users that
-        reads tenant_users would recurse, hence the SECURITY DEFINER function: it takes no argument, answers for the caller only
-        and stands in a schema that no API exposes.
+Why:    members read their tenants and see who else is in them; only service_role writes. A policy on tenant_users
+        that reads tenant_users would recurse, hence the SECURITY DEFINER function: it takes no argument, answers
+        for the caller only and stands in a schema that no API exposes.
 Locks:  ShareRowExclusive on public.users for an instant (the foreign key).
 Undone: both tables are dropped; refused while they hold rows.
 

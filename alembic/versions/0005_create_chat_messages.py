@@ -1,8 +1,8 @@
 """Create chat_messages as it first was: one flat history a user.
 
 What:   public.chat_messages without conversations.
-Why:    this is the shape that older applications have and write; from here the chain takes an empty database and a live
-        one the same way. Role has no CHECK: old rows hold what they hold.
+Why:    this is the shape that older applications have and write; from here the chain takes an empty database and a
+        live one the same way. Role has no CHECK: old rows hold what they hold.
 Locks:  ShareRowExclusive on public.users for an instant (the foreign key).
 Undone: the table is dropped; refused while it holds rows.
 

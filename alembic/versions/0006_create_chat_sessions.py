@@ -1,8 +1,9 @@
 """Create chat_sessions as it first was: a conversation a row, its messages one JSONB array.
 
 What:   public.chat_sessions.
-Why:    the other older shape that applications have and write; later revisions turn its arrays into rows and the table into
-        conversations. A session of a tenant is its owner's only while the owner is a member of that tenant.
+Why:    the other older shape that applications have and write; later revisions turn its arrays into rows and the
+        table into conversations. A session of a tenant is its owner's only while the owner is a member of that
+        tenant.
 Locks:  ShareRowExclusive on public.users and public.tenants for an instant (the foreign keys).
 Undone: the table is dropped; refused while it holds rows.
 

@@ -1,13 +1,15 @@
 """Expand chat_sessions with what a conversation has: title, metadata, times that are always known.
 
-What:   columns title and metadata; a trigger that fills NULL times of new and changed rows; CHECKs, not yet validated, that say
-        the times are there; chat_internal.lost_conversation_ids(), what the caller owns in tenants it has left.
-Why:    the table becomes conversations, and old clients go on writing it meanwhile. Constant defaults need no rewrite; a CHECK
-        NOT VALID needs no scan. Until the table is renamed the backfill alone writes metadata, and by that the trigger of
-        updated_at knows it and leaves the time alone. Policies of messages subtract the lost conversations, which are none for nearly everybody, once
-        a query; asking for each row whether its conversation is visible would cost more, and would refuse the first message
-        of a conversation that a trigger has made within the same statement. SECURITY DEFINER because policies hide from the
-        caller just the rows that it asks for; it takes no argument and answers for the caller only.
+What:   columns title and metadata; a trigger that fills NULL times of new and changed rows; CHECKs, not yet
+        validated, that say the times are there; chat_internal.lost_conversation_ids(), what the caller owns in
+        tenants it has left.
+Why:    the table becomes conversations, and old clients go on writing it meanwhile. Constant defaults need no
+        rewrite; a CHECK NOT VALID needs no scan. Until the table is renamed the backfill alone writes metadata, and
+        by that the trigger of updated_at knows it and leaves the time alone. Policies of messages subtract the lost
+        conversations, which are none for nearly everybody, once a query; asking for each row whether its
+        conversation is visible would cost more, and would refuse the first message of a conversation that a trigger
+        has made within the same statement. SECURITY DEFINER because policies hide from the caller just the rows
+        that it asks for; it takes no argument and answers for the caller only.
 Locks:  AccessExclusive on public.chat_sessions, an instant.
 Undone: the columns are dropped; refused while titles or metadata of somebody's making stand in them.
 
@@ -58,7 +60,7 @@ def upgrade() -> None:
         CREATE FUNCTION chat_internal.lost_conversation_ids() RETURNS SETOF uuid
         LANGUAGE sql STABLE PARALLEL SAFE SECURITY DEFINER SET search_path = ''
         BEGIN ATOMIC  -- parsed once, so that it follows the table when that is renamed
-          -- from tenant to tenant along the index on (user_id, tenant_id): as many steps as tenants, however many conversations
+          -- along the index on (user_id, tenant_id): as many steps as tenants, however many conversations
           WITH RECURSIVE me (id) AS MATERIALIZED (
             SELECT chat_internal.current_user_id()
           ), tenant (id) AS (
@@ -101,7 +103,8 @@ def downgrade() -> None:
     op.sql(
         """
         ALTER TABLE public.chat_sessions DISABLE TRIGGER chat_sessions_updated_at;
-        UPDATE public.chat_sessions  -- a time that was filled, and that nobody has moved since, goes back to the NULL it was
+        -- a time that was filled, and that nobody has moved since, goes back to the NULL it was
+        UPDATE public.chat_sessions
         SET created_at = CASE
               WHEN metadata #> '{legacy,filled,created_at}' = to_jsonb(extract(epoch FROM created_at)) THEN NULL
               ELSE created_at

@@ -1,7 +1,9 @@
 """Index chat_sessions for what it is about to be: conversations.
 
-What:   five indexes under their final names. idx_conversations_user_id is UNIQUE (user_id, id): composite keys point at it.
-Why:    built CONCURRENTLY, because the table is being written; before the messages table, because its key needs the unique one.
+What:   five indexes under their final names. idx_conversations_user_id is UNIQUE (user_id, id): composite keys
+        point at it.
+Why:    built CONCURRENTLY, because the table is being written; before the messages table, because its key needs the
+        unique one.
 Locks:  ShareUpdateExclusive on public.chat_sessions while building: reads and writes go on.
 Undone: the indexes are dropped CONCURRENTLY.
 

@@ -1,14 +1,15 @@
 """Create messages: a row for each message of a conversation.
 
 What:   public.messages with its keys, indexes and policies.
-Why:    ownership is a constraint: (conversation_id, user_id) references the conversation's (id, user_id), so that a message can
-        never stand in another user's conversation. seq settles the order where created_at ties, which is the rule: a
-        question and its answer in one transaction share now(). An insert that names no user_id gets its conversation's.
-        Two indexes carry the order: policies add user_id to every condition, and the planner, which takes it for independent
-        of conversation_id, would read a whole conversation and sort it for one page if no index led with both.
+Why:    ownership is a constraint: (conversation_id, user_id) references the conversation's (id, user_id), so that a
+        message can never stand in another user's conversation. seq settles the order where created_at ties, which
+        is the rule: a question and its answer in one transaction share now(). An insert that names no user_id gets
+        its conversation's. Two indexes carry the order: policies add user_id to every condition, and the planner,
+        which takes it for independent of conversation_id, would read a whole conversation and sort it for one page
+        if no index led with both.
 Locks:  ShareRowExclusive on public.chat_sessions and public.users for an instant (the foreign keys).
-Undone: the table is dropped. At this revision chat_sessions holds every message in its arrays; what they cannot hold are
-        idempotency keys, so it is refused while there are any.
+Undone: the table is dropped. At this revision chat_sessions holds every message in its arrays; what they cannot
+        hold are idempotency keys, so it is refused while there are any.
 
 Revision ID: 0009
 Revises: 0008

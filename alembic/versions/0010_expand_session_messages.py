@@ -1,13 +1,14 @@
 """Expand every write of an array into rows, from now on.
 
-What:   the functions that read a message out of a JSON element and give it back, the table that keeps the arrays, and a trigger
-        on chat_sessions that writes both whenever an array is written.
-Why:    the trigger comes before the backfill, so that nothing written meanwhile is missed. An element becomes one row and none
-        is lost, whatever it is: role by known name, else user (never system, which would hand the text authority);
-        content as text, other JSON as its JSON text, null as ''; time from timestamp, created_at or createdAt in ISO 8601 or epoch
-        seconds or milliseconds, else the session's. What the columns cannot hold stands in metadata.legacy: "fields" is the
-        element without its text, "element" is one whose content was no text; message_element() puts it together again.
-        The trigger's function is SECURITY DEFINER: it keeps arrays that no client may read, and works on NEW alone.
+What:   the functions that read a message out of a JSON element and give it back, the table that keeps the arrays,
+        and a trigger on chat_sessions that writes both whenever an array is written.
+Why:    the trigger comes before the backfill, so that nothing written meanwhile is missed. An element becomes one
+        row and none is lost, whatever it is: role by known name, else user (never system, which would hand the text
+        authority); content as text, other JSON as its JSON text, null as ''; time from timestamp, created_at or
+        createdAt in ISO 8601 or epoch seconds or milliseconds, else the session's. What the columns cannot hold
+        stands in metadata.legacy: "fields" is the element without its text, "element" is one whose content was no
+        text; message_element() puts it together again. The trigger's function is SECURITY DEFINER: it keeps arrays
+        that no client may read, and works on NEW alone.
 Locks:  ShareRowExclusive on public.chat_sessions, an instant.
 Undone: trigger, functions and kept arrays are dropped; chat_sessions has them all.
 
@@ -80,7 +81,8 @@ def upgrade() -> None:
 
         CREATE FUNCTION chat_internal.session_elements(p_messages jsonb, p_at timestamptz)
         RETURNS TABLE (
-          ordinal bigint, element jsonb, role text, content text, tool_calls jsonb, metadata jsonb, created_at timestamptz
+          ordinal bigint, element jsonb, role text, content text, tool_calls jsonb, metadata jsonb,
+          created_at timestamptz
         )
         LANGUAGE sql STABLE SET search_path = '' AS $$
           SELECT
@@ -96,7 +98,10 @@ def upgrade() -> None:
                   THEN pg_catalog.jsonb_build_object(
                     'fields',
                     e.element - 'content'
-                      - CASE WHEN pg_catalog.jsonb_typeof(f.fields -> 'tool_calls') <> 'null' THEN 'tool_calls' ELSE 'content' END
+                      - CASE
+                        WHEN pg_catalog.jsonb_typeof(f.fields -> 'tool_calls') <> 'null' THEN 'tool_calls'
+                        ELSE 'content'
+                      END
                       - CASE WHEN f.own_metadata <> '{}' THEN 'metadata' ELSE 'content' END
                   )
                 ELSE pg_catalog.jsonb_build_object('element', e.element)
@@ -149,7 +154,10 @@ def upgrade() -> None:
                 WHEN m.role = chat_internal.element_role(legacy.fields) THEN '{}'
                 ELSE pg_catalog.jsonb_build_object('role', m.role)
               END
-              || CASE WHEN m.tool_calls IS NULL THEN '{}' ELSE pg_catalog.jsonb_build_object('tool_calls', m.tool_calls) END
+              || CASE
+                WHEN m.tool_calls IS NULL THEN '{}'
+                ELSE pg_catalog.jsonb_build_object('tool_calls', m.tool_calls)
+              END
               || CASE
                 WHEN m.metadata - 'legacy' = '{}' THEN '{}'
                 ELSE pg_catalog.jsonb_build_object('metadata', m.metadata - 'legacy')
@@ -159,7 +167,10 @@ def upgrade() -> None:
                 'id', m.id, 'role', m.role, 'content', m.content,
                 'timestamp', pg_catalog.to_char(m.created_at, 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')
               )
-              || CASE WHEN m.tool_calls IS NULL THEN '{}' ELSE pg_catalog.jsonb_build_object('tool_calls', m.tool_calls) END
+              || CASE
+                WHEN m.tool_calls IS NULL THEN '{}'
+                ELSE pg_catalog.jsonb_build_object('tool_calls', m.tool_calls)
+              END
               || CASE
                 WHEN m.metadata - 'legacy' = '{}' THEN '{}'
                 ELSE pg_catalog.jsonb_build_object('metadata', m.metadata - 'legacy')
@@ -191,7 +202,8 @@ def upgrade() -> None:
             WHERE m.id = p.id AND p.ordinal > (SELECT pg_catalog.count(*) FROM wanted)
           ), changed AS (
             UPDATE public.messages AS m
-            SET role = w.role, content = w.content, tool_calls = w.tool_calls, metadata = w.metadata, created_at = w.created_at
+            SET role = w.role, content = w.content, tool_calls = w.tool_calls, metadata = w.metadata,
+                created_at = w.created_at
             FROM present AS p JOIN wanted AS w USING (ordinal)
             WHERE m.id = p.id AND p.element IS DISTINCT FROM w.element
           )

@@ -1,9 +1,10 @@
 """Backfill messages from the arrays that stood before the trigger, and the times that were NULL.
 
-What:   each session without a kept array is locked, expanded into rows and its array kept. Then sessions without times get
-        their messages' first and last; metadata.legacy.filled notes them in epoch seconds, so that a downgrade knows the NULLs.
-Why:    expand_chat_session() compares before it writes, so a session that a client writes at the same moment is neither
-        missed nor doubled.
+What:   each session without a kept array is locked, expanded into rows and its array kept. Then sessions without
+        times get their messages' first and last; metadata.legacy.filled notes them in epoch seconds, so that a
+        downgrade knows the NULLs.
+Why:    expand_chat_session() compares before it writes, so a session that a client writes at the same moment is
+        neither missed nor doubled.
 Locks:  the rows of one batch until its commit; old clients wait for their own session at most that long.
 Undone: nothing to undo: the arrays still stand in chat_sessions, and rows go with their table.
 

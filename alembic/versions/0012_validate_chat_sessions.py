@@ -1,8 +1,10 @@
 """Validate that every session has its times and a row for each element of its array.
 
-What:   the two CHECKs of 0007 are validated; the next revision turns them into NOT NULL. Elements and rows are counted.
-Why:    in a revision of its own, so that the scans are over before a strong lock is asked for. The count is made here because
-        array and rows change together until the next revision; afterwards there is no array to compare with.
+What:   the two CHECKs of 0007 are validated; the next revision turns them into NOT NULL. Elements and rows are
+        counted.
+Why:    in a revision of its own, so that the scans are over before a strong lock is asked for. The count is made
+        here because array and rows change together until the next revision; afterwards there is no array to compare
+        with.
 Locks:  ShareUpdateExclusive on public.chat_sessions for two scans: reads and writes go on.
 Undone: the CHECKs are there again, not yet validated.
 
@@ -25,7 +27,9 @@ def upgrade() -> None:
         none_of={
             "sessions whose array and rows differ in number": """
                 SELECT count(*) FROM public.chat_sessions AS s
-                WHERE (SELECT count(*) FROM public.messages AS m WHERE m.conversation_id = s.id AND m.user_id = s.user_id)
+                WHERE (
+                  SELECT count(*) FROM public.messages AS m WHERE m.conversation_id = s.id AND m.user_id = s.user_id
+                )
                   IS DISTINCT FROM CASE jsonb_typeof(s.messages)
                     WHEN 'array' THEN jsonb_array_length(s.messages)
                     WHEN 'null' THEN 0

@@ -1,13 +1,15 @@
 """Contract chat_sessions: the table becomes conversations, and a view keeps its old name and its old columns.
 
 What:   rename with everything that carries the name; the array column goes (chat_internal keeps the arrays); view
-        chat_sessions reads the rows as arrays and takes inserts, whole-array updates and deletes; a new message moves its
-        conversation's updated_at.
-Why:    old clients go on with the statements they have, under the policies of the tables (security_invoker, and triggers that
-        run as the caller). What a view with INSTEAD OF triggers cannot take is INSERT ... ON CONFLICT.
-Locks:  AccessExclusive on public.chat_sessions, ShareRowExclusive on public.messages, an instant: all of it is catalog work.
-Undone: the table has its name and its column back. An array whose rows nobody changed is given back byte for byte; the others
-        are put together from the rows.
+        chat_sessions reads the rows as arrays and takes inserts, whole-array updates and deletes; a new message
+        moves its conversation's updated_at.
+Why:    old clients go on with the statements they have, under the policies of the tables (security_invoker, and
+        triggers that run as the caller). What a view with INSTEAD OF triggers cannot take is INSERT ... ON
+        CONFLICT.
+Locks:  AccessExclusive on public.chat_sessions, ShareRowExclusive on public.messages, an instant: all of it is
+        catalog work.
+Undone: the table has its name and its column back. An array whose rows nobody changed is given back byte for byte;
+        the others are put together from the rows.
 
 Revision ID: 0013
 Revises: 0012
@@ -172,11 +174,15 @@ def downgrade() -> None:
         ALTER TABLE public.conversations ADD COLUMN messages jsonb;
         ALTER TABLE public.conversations DISABLE TRIGGER conversations_updated_at;
         UPDATE public.conversations AS c
-        SET messages = CASE WHEN kept.id IS NOT NULL AND kept.elements = now.elements THEN kept.messages ELSE now.elements END
+        SET messages = CASE
+          WHEN kept.id IS NOT NULL AND kept.elements = now.elements THEN kept.messages
+          ELSE now.elements
+        END
         FROM (
           SELECT co.id,
-                 coalesce(jsonb_agg(chat_internal.message_element(m.*) ORDER BY m.seq) FILTER (WHERE m.id IS NOT NULL), '[]')
-                   AS elements
+                 coalesce(
+                   jsonb_agg(chat_internal.message_element(m.*) ORDER BY m.seq) FILTER (WHERE m.id IS NOT NULL), '[]'
+                 ) AS elements
           FROM public.conversations AS co
           LEFT JOIN public.messages AS m ON m.conversation_id = co.id AND m.user_id = co.user_id
           GROUP BY co.id

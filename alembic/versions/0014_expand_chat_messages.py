@@ -1,14 +1,15 @@
 """Expand chat_messages by the conversation each message belongs to.
 
-What:   column conversation_id, its key and its NOT NULL as a CHECK, both not yet validated; the write trigger: a row that
-        names no conversation goes to its owner's default one; policies that follow the conversation's tenant.
-Why:    old clients know no conversations. The trigger comes before the backfill, so that no row slips through. The default is the
-        user's earliest personal conversation (one of a tenant would vanish with the membership), else a new one titled "Chat
-        History" from its first to its last message. Its id is derived from the user's: two racing writers meet on the key
-        instead of making two.
+What:   column conversation_id, its key and its NOT NULL as a CHECK, both not yet validated; the write trigger: a
+        row that names no conversation goes to its owner's default one; policies that follow the conversation's
+        tenant.
+Why:    old clients know no conversations. The trigger comes before the backfill, so that no row slips through. The
+        default is the user's earliest personal conversation (one of a tenant would vanish with the membership),
+        else a new one titled "Chat History" from its first to its last message. Its id is derived from the user's:
+        two racing writers meet on the key instead of making two.
 Locks:  AccessExclusive on public.chat_messages and ShareRowExclusive on public.conversations, an instant.
-Undone: the column is dropped; refused while messages stand in another conversation than the default. Default conversations that
-        hold nothing else go too.
+Undone: the column is dropped; refused while messages stand in another conversation than the default. Default
+        conversations that hold nothing else go too.
 
 Revision ID: 0014
 Revises: 0013
@@ -32,12 +33,14 @@ def upgrade() -> None:
         LANGUAGE sql IMMUTABLE PARALLEL SAFE SET search_path = '' AS $$
           SELECT pg_catalog.encode(
             pg_catalog.substring(
-              pg_catalog.sha256(pg_catalog.convert_to('chat-schema default conversation ' || p_user_id::text, 'UTF8')), 1, 16
+              pg_catalog.sha256(
+                pg_catalog.convert_to('chat-schema default conversation ' || p_user_id::text, 'UTF8')
+              ), 1, 16
             ), 'hex'
           )::uuid
         $$;
 
-        -- one user's rows are read by index: a plan made while the table was small would read all of it, a user after the other
+        -- by index, always: a plan made while the table was small would read all of it for one user after the other
         CREATE FUNCTION chat_internal.default_conversation(p_user_id uuid) RETURNS uuid
         LANGUAGE plpgsql SET search_path = '' SET enable_seqscan = off AS $$
         DECLARE

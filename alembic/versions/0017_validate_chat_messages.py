@@ -2,7 +2,8 @@
 
 What:   both constraints of 0014 are checked against the old rows.
 Why:    a key validates with every conversation_id NULL, hence the CHECK beside it.
-Locks:  ShareUpdateExclusive on public.chat_messages for two scans, RowShare on public.conversations: reads and writes go on.
+Locks:  ShareUpdateExclusive on public.chat_messages for two scans, RowShare on public.conversations: reads and
+        writes go on.
 Undone: both are there again, not yet validated.
 
 Revision ID: 0017

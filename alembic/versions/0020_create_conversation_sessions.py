@@ -1,8 +1,9 @@
 """Create conversation_sessions: a creative session with its state.
 
 What:   public.conversation_sessions, its five indexes and the three functions that move its state.
-Why:    UNIQUE (user_id, id) is what its messages' composite key points at; the partial index serves "sessions in progress". The
-        functions run as the caller, so that policies bind them: completing somebody else's session changes nothing.
+Why:    UNIQUE (user_id, id) is what its messages' composite key points at; the partial index serves "sessions in
+        progress". The functions run as the caller, so that policies bind them: completing somebody else's session
+        changes nothing.
 Locks:  ShareRowExclusive on public.users and public.brands for an instant (the foreign keys).
 Undone: functions and table are dropped; refused while the table holds rows.
 

@@ -1,10 +1,12 @@
 """Create conversation_messages: what was said in a creative session, and what it cost.
 
-What:   public.conversation_messages with its seven indexes; a message moves its session's last_activity_at; three functions
-        and two views that read history, cost and usage.
-Why:    the key to the session is composite, as everywhere: a message cannot stand in another user's session. Functions and views
-        run as the caller (security_invoker), so that policies bind them. Days are UTC days whoever asks.
-Locks:  ShareRowExclusive on public.conversation_sessions, public.brands and public.users for an instant (the foreign keys).
+What:   public.conversation_messages with its seven indexes; a message moves its session's last_activity_at; three
+        functions and two views that read history, cost and usage.
+Why:    the key to the session is composite, as everywhere: a message cannot stand in another user's session.
+        Functions and views run as the caller (security_invoker), so that policies bind them. Days are UTC days
+        whoever asks.
+Locks:  ShareRowExclusive on public.conversation_sessions, public.brands and public.users for an instant (the
+        foreign keys).
 Undone: views, functions and table are dropped; refused while the table holds rows.
 
 Revision ID: 0021
@@ -108,7 +110,8 @@ def upgrade() -> None:
         CREATE FUNCTION public.get_session_message_stats(p_session_id uuid)
         RETURNS TABLE (message_count bigint, total_tokens bigint, total_cost numeric, avg_latency_ms numeric)
         LANGUAGE sql STABLE SET search_path = '' AS $$
-          SELECT pg_catalog.count(*), pg_catalog.sum(m.tokens_used), pg_catalog.sum(m.cost_usd), pg_catalog.avg(m.latency_ms)
+          SELECT pg_catalog.count(*), pg_catalog.sum(m.tokens_used), pg_catalog.sum(m.cost_usd),
+                 pg_catalog.avg(m.latency_ms)
           FROM public.conversation_messages AS m
           WHERE m.session_id = p_session_id
         $$;

@@ -1,9 +1,10 @@
 """Create the retention of creative sessions.
 
-What:   chat_internal.purge_conversation_sessions(older_than, batch_size), a procedure that deletes delivered and cancelled
-        sessions with their messages, batch by batch, and the function that deletes one batch.
-Why:    a batch a commit keeps locks short; SKIP LOCKED leaves a session that is in use to the next run. The procedure commits,
-        and PostgreSQL lets no procedure commit that carries a SET clause, so it sets its search_path inside.
+What:   chat_internal.purge_conversation_sessions(older_than, batch_size), a procedure that deletes delivered and
+        cancelled sessions with their messages, batch by batch, and the function that deletes one batch.
+Why:    a batch a commit keeps locks short; SKIP LOCKED leaves a session that is in use to the next run. The
+        procedure commits, and PostgreSQL lets no procedure commit that carries a SET clause, so it sets its
+        search_path inside.
 Locks:  none.
 Undone: both are dropped.
 

@@ -1,7 +1,7 @@
 """Validate what the chain has moved, in figures.
 
-What:   counts what must be none (messages without conversation, messages of another owner than their conversation, users with
-        messages and no conversation, constraints not validated, indexes not valid) and what was moved.
+What:   counts what must be none (messages without conversation, messages of another owner than their conversation,
+        users with messages and no conversation, constraints not validated, indexes not valid) and what was moved.
 Why:    a change of this size says at its end that it is right, or stops and says what is not.
 Locks:  AccessShare: reads only.
 Undone: nothing to undo.
@@ -42,8 +42,8 @@ def upgrade() -> None:
                 "SELECT count(*) FROM public.chat_messages WHERE conversation_id IS NULL"
             ),
             "chat messages whose owner is not their conversation's": (
-                "SELECT count(*) FROM public.chat_messages AS m JOIN public.conversations AS c ON c.id = m.conversation_id"
-                " WHERE c.user_id <> m.user_id"
+                "SELECT count(*) FROM public.chat_messages AS m"
+                " JOIN public.conversations AS c ON c.id = m.conversation_id WHERE c.user_id <> m.user_id"
             ),
             "messages whose owner is not their conversation's": (
                 "SELECT count(*) FROM public.messages AS m JOIN public.conversations AS c ON c.id = m.conversation_id"

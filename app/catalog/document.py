@@ -15,8 +15,8 @@ def as_markdown(snapshot: Snapshot) -> str:
     lines = [
         "# The schema at head",
         "",
-        "Printed from a migrated database by `make catalog`; a test keeps it so. Every table has row level security; what is",
-        "granted to nobody is not listed.",
+        "Printed from a migrated database by `make catalog`; a test keeps it so. Every table has row level security;",
+        "what is granted to nobody is not listed.",
         "",
     ]
     for table in Base.metadata.sorted_tables:

@@ -42,7 +42,7 @@ def deployer_lock(connection: sa.Connection, wait: float) -> Iterator[None]:
         who = f"pid {holder.pid}, login {holder.usename}, {holder.age} s" if holder else "just ended"
         if time.monotonic() > deadline:
             raise CommandError(
-                f"Another deployment has held the deployer lock for {wait:.0f} s ({who}); nothing was changed. "
+                f"Another deployment still holds the deployer lock after {wait:g} s ({who}); nothing was changed. "
                 "Wait for it to end, then run the command again, or give -x deployer-wait=..."
             )
         if not told:

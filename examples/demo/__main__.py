@@ -97,7 +97,8 @@ def show_threads(connection: psycopg.Connection) -> None:
         "SELECT user_id, conversation_id FROM public.messages GROUP BY 1, 2 ORDER BY count(*) DESC, 1 LIMIT 1"
     ).fetchone()
     connection.rollback()
-    assert flat and session  # the load wrote both
+    if not flat or not session:
+        raise SystemExit("The files held no messages: give --data another folder.")
     for (user, conversation), table, others in ((flat, "chat_messages", session[1]), (session, "messages", flat[1])):
         with connection.transaction():
             act_for(connection, user)

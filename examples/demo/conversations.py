@@ -1,7 +1,7 @@
 """Where the demo's conversations come from, and how they are written the way older applications wrote them.
 
-A file holds one JSON object a line: ``dialogue_id``, ``seq``, ``speaker``, ``role``, ``content`` and, where the source has it,
-``created_at`` (ISO 8601), ``tool_calls``.
+A file holds one JSON object a line: ``dialogue_id``, ``seq``, ``speaker``, ``role``, ``content`` and, where the source
+has it, ``created_at`` (ISO 8601) and ``tool_calls``.
 """
 
 from __future__ import annotations
@@ -50,8 +50,7 @@ class Loaded:
 
 def read(file: Path) -> Iterator[dict[str, Any]]:
     """Yield the messages of ``file`` in its order."""
-    opened = gzip.open(file, "rt", encoding="utf-8") if file.suffix == ".gz" else file.open(encoding="utf-8")
-    with opened as lines:
+    with file.open("rb") as raw, gzip.open(raw) if file.suffix == ".gz" else raw as lines:
         for line in lines:
             yield json.loads(line)
 

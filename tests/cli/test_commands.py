@@ -126,8 +126,8 @@ def test_verify_counts_rows_that_break_a_rule(migrated_url: str, user: uuid.UUID
 
 def test_verify_changes_nothing_and_runs_on_a_read_only_session(migrated_url: str) -> None:
     with connect(migrated_url) as connection:
-        name = connection.info.dbname
-        connection.execute(f"ALTER DATABASE {name} SET default_transaction_read_only = on")  # type: ignore[call-overload]
+        read_only = f"ALTER DATABASE {connection.info.dbname} SET default_transaction_read_only = on"
+        connection.execute(read_only)  # type: ignore[call-overload]
     assert chat_schema(migrated_url, "verify").returncode == 0
 
 
@@ -147,7 +147,7 @@ def test_plan_from_the_middle_lists_only_what_is_left(migrated_url: str) -> None
 
 @pytest.fixture
 def sessions(migrated_url: str, user: uuid.UUID) -> str:
-    """Sessions of every state: 7 delivered and 5 cancelled 100 days ago, 3 delivered yesterday, 4 in progress for years."""
+    """Sessions of every state: 7 delivered and 5 cancelled 100 days ago, 3 delivered yesterday, 4 in progress."""
     with connect(migrated_url) as connection:
         connection.execute(
             """

@@ -1,7 +1,7 @@
 """The strongest lock that each revision takes on each table that was there before, held against its docstring.
 
-Locks of a transaction are all still held when the revision has run and is about to commit, and are read there. What runs
-outside a transaction (concurrent index builds, backfills) is sampled meanwhile by a second connection.
+Locks of a transaction are all still held when the revision has run and is about to commit, and are read there. What
+runs outside a transaction (concurrent index builds, backfills) is sampled meanwhile by a second connection.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ WORTH_DECLARING = MODES.index("ShareUpdateExclusive")
 
 Locks = dict[str, str]  # table -> strongest mode
 
+OTHERS = "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
 HELD = """
     SELECT c.relname, l.mode
     FROM pg_catalog.pg_locks AS l
@@ -74,12 +75,7 @@ class Sampler:
     def _look(self) -> None:
         with psycopg.connect(self._url, autocommit=True) as connection:
             while not self._stop.is_set():
-                pids = [
-                    row[0]
-                    for row in connection.execute(
-                        "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
-                    )
-                ]
+                pids = [row[0] for row in connection.execute(OTHERS)]
                 strongest(connection.execute(HELD, (pids,)).fetchall(), self.seen)
 
     def __enter__(self) -> Sampler:

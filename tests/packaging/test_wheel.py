@@ -39,7 +39,8 @@ def test_the_installed_wheel_migrates_and_verifies_without_a_checkout(
     elsewhere.mkdir()
     zipfile.ZipFile(wheel).extractall(installed)  # what pip does with a wheel of pure Python, scripts aside
     start = (
-        f"import sys; sys.path[:0] = [{str(installed)!r}]; import app; assert app.__file__.startswith({str(installed)!r});"
+        f"import sys; place = {str(installed)!r}; sys.path[:0] = [place];"
+        "import app; assert app.__file__.startswith(place);"
         "from app.cli import main; main()"
     )
     for arguments, expected in ((["upgrade", "head"], ""), (["verify"], "Verified"), (["plan"], "nothing to do")):
