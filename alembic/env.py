@@ -7,14 +7,14 @@ from dataclasses import replace
 
 import sqlalchemy as sa
 
-import app.operations  # noqa: F401  registers op.create_policy and the others
+import chat_schema.operations  # noqa: F401  registers op.create_policy and the others
 from alembic import context
-from app import database, models
-from app.online.deployer_lock import deployer_lock
-from app.online.lock_retry import retrying, session_timeouts
-from app.options import Options
-from app.roles import recorded_roles
-from app.version_table import version_table
+from chat_schema import database, models
+from chat_schema.online.deployer_lock import deployer_lock
+from chat_schema.online.lock_retry import retrying, session_timeouts
+from chat_schema.options import Options
+from chat_schema.roles import recorded_roles
+from chat_schema.version_table import version_table
 
 config = context.config
 options = Options.parse(context.get_x_argument(as_dictionary=True))

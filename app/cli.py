@@ -14,9 +14,9 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from alembic.util import CommandError
 
-from app import database, retention, verification
-from app.online.progress import Progress
-from app.options import describe
+from . import database, retention, verification
+from .online.progress import Progress
+from .options import describe
 
 
 def plan(config: Config) -> None:

@@ -15,7 +15,7 @@ from alembic.util import CommandError
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError, PendingRollbackError
 
-from app import embedded
+from . import embedded
 
 INTERNAL_SCHEMA = "chat_internal"
 _PACKAGE = Path(__file__).resolve().parent
@@ -162,8 +162,8 @@ def require_rights(connection: sa.Connection) -> None:
 
 
 def shown(url: sa.URL) -> str:
-    """Return ``url`` as it may be printed: without its password."""
-    return url.set(password=None).render_as_string(hide_password=True)
+    """Return ``url`` as it may be printed: with *** for its password."""
+    return url.render_as_string(hide_password=True)
 
 
 def first_line(error: DBAPIError) -> str:

@@ -38,7 +38,7 @@ import sqlalchemy as sa
 if sys.platform != "win32":  # whoever sets DATABASE_URL on Windows imports this module too
     import fcntl
 
-    from app import unprivileged
+    from . import unprivileged
 
 DATABASE = "chat"
 START_SECONDS = 60

@@ -14,7 +14,7 @@ from typing import Any
 
 from alembic.util import CommandError
 
-from app.roles import Roles
+from .roles import Roles
 
 _UNITS = {"ms": 0.001, "s": 1.0, "min": 60.0, "h": 3600.0}
 

@@ -12,9 +12,9 @@ import sqlalchemy as sa
 from alembic.config import Config
 from alembic.script import ScriptDirectory
 
-from app.catalog import compare, load_expected, take_snapshot
-from app.database import INTERNAL_SCHEMA
-from app.roles import Roles, recorded_roles
+from .catalog import compare, load_expected, take_snapshot
+from .database import INTERNAL_SCHEMA
+from .roles import Roles, recorded_roles
 
 # What must never be found, whoever wrote since: each query counts the rows that break the rule.
 INVARIANTS = {

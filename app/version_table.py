@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import sqlalchemy as sa
 
-from app.database import INTERNAL_SCHEMA, require_rights
+from .database import INTERNAL_SCHEMA, require_rights
 
 _VERSION = sa.Table("alembic_version", sa.MetaData(schema=INTERNAL_SCHEMA), sa.Column("version_num", sa.String))
 _EMPTY_AND_OURS = sa.text(

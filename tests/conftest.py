@@ -15,6 +15,7 @@ import contextlib
 import io
 import os
 import shutil
+import signal
 import tempfile
 import time
 import uuid
@@ -67,6 +68,8 @@ def alembic_config(url: str) -> Config:
 @pytest.fixture(scope="session")
 def server(request: pytest.FixtureRequest) -> Iterator[embedded.Server]:
     """This worker's server, with superuser ``postgres``."""
+    # As Ctrl-C: pytest then tears down, while it takes the SystemExit of embedded.running for one test's failure.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     with scratch_folder() as folder:
         bin_dir = binaries(request.config.getoption("--postgres"))
         with embedded.running(folder / "data", bin_dir=bin_dir, settings=SETTINGS) as running:

@@ -53,8 +53,9 @@ def upgrade() -> None:
 
     op.sql(
         r"""
+        -- not PARALLEL SAFE: its EXCEPTION is a subtransaction, which a parallel worker may not open before PostgreSQL 17
         CREATE FUNCTION chat_internal.element_time(p_value jsonb) RETURNS timestamptz
-        LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE SET search_path = '' SET "TimeZone" = 'UTC' AS $$
+        LANGUAGE plpgsql IMMUTABLE SET search_path = '' SET "TimeZone" = 'UTC' AS $$
         DECLARE
           v_text text := p_value #>> '{}';
         BEGIN

@@ -26,7 +26,7 @@ depends_on = None
 
 
 def upgrade() -> None:
-    op.add_column("chat_messages", sa.Column("conversation_id", sa.Uuid(), nullable=True))
+    # the functions first: what clients wait for is the time from the first lock on chat_messages to the commit
     op.sql(
         """
         CREATE FUNCTION chat_internal.default_conversation_id(p_user_id uuid) RETURNS uuid
@@ -76,8 +76,15 @@ def upgrade() -> None:
           NEW.conversation_id := chat_internal.default_conversation(NEW.user_id);
           RETURN NEW;
         END
-        $$;
-
+        $$
+        """
+    )
+    for function in ("default_conversation_id(uuid)", "default_conversation(uuid)"):
+        op.grant_only(f"FUNCTION chat_internal.{function}", authenticated="EXECUTE", service_role="EXECUTE")
+    op.grant_only("FUNCTION chat_internal.fill_chat_message_conversation()")
+    op.add_column("chat_messages", sa.Column("conversation_id", sa.Uuid(), nullable=True))
+    op.sql(
+        """
         CREATE TRIGGER chat_messages_fill_conversation BEFORE INSERT OR UPDATE ON public.chat_messages
         FOR EACH ROW WHEN (NEW.conversation_id IS NULL) EXECUTE FUNCTION chat_internal.fill_chat_message_conversation();
 
@@ -86,9 +93,6 @@ def upgrade() -> None:
         FOR EACH STATEMENT EXECUTE FUNCTION chat_internal.touch_conversations();
         """
     )
-    for function in ("default_conversation_id(uuid)", "default_conversation(uuid)"):
-        op.grant_only(f"FUNCTION chat_internal.{function}", authenticated="EXECUTE", service_role="EXECUTE")
-    op.grant_only("FUNCTION chat_internal.fill_chat_message_conversation()")
     op.create_foreign_key(
         "fk_chat_messages_conversation",
         "chat_messages",

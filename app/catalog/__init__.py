@@ -4,8 +4,8 @@
 disabled triggers, unvalidated keys and INVALID indexes it does not see; each can open a table or lose a row.
 """
 
-from app.catalog.comparison import Comparison, Difference, compare, load_expected, write_expected
-from app.catalog.snapshot import Snapshot, take_snapshot
+from .comparison import Comparison, Difference, compare, load_expected, write_expected
+from .snapshot import Snapshot, take_snapshot
 
 __all__ = [
     "Comparison",

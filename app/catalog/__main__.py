@@ -6,9 +6,10 @@ from pathlib import Path
 from alembic.config import Config
 
 from alembic import command
-from app import database, embedded
-from app.catalog import take_snapshot, write_expected
-from app.catalog.document import as_markdown
+
+from .. import database, embedded
+from . import take_snapshot, write_expected
+from .document import as_markdown
 
 with tempfile.TemporaryDirectory() as folder:
     Path(folder).chmod(0o711)

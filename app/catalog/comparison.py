@@ -8,8 +8,8 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from app.catalog.remedies import remedies
-from app.catalog.snapshot import Snapshot
+from .remedies import remedies
+from .snapshot import Snapshot
 
 _CLIENTS = frozenset({"PUBLIC", "anon", "authenticated", "service_role"})
 _SINGULAR = {"indexes": "index", "policies": "policy"}

@@ -6,8 +6,8 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from app.catalog.snapshot import Snapshot
-from app.models import Base
+from ..models import Base
+from .snapshot import Snapshot
 
 
 def as_markdown(snapshot: Snapshot) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy import Connection, text
 
-from app.catalog import deparsed, queries
+from . import deparsed, queries
 
 Snapshot = dict[str, dict[str, Any]]
 """kind -> identity -> properties: `snapshot["tables"]["public.messages"]["row_security"]`. JSON-able."""

@@ -1,13 +1,13 @@
 """The schema at head as SQLAlchemy models, for sync and async sessions. `base` says how they load."""
 
-from app.models.base import Base
-from app.models.chat_message import ChatMessage
-from app.models.conversation import Conversation
-from app.models.creative_session import Brand, ConversationMessage, ConversationSession, SessionMessageRole
-from app.models.message import Message, MessageRole
-from app.models.task import Task
-from app.models.tenant import Tenant, TenantRole, TenantUser
-from app.models.user import User
+from .base import Base
+from .chat_message import ChatMessage
+from .conversation import Conversation
+from .creative_session import Brand, ConversationMessage, ConversationSession, SessionMessageRole
+from .message import Message, MessageRole
+from .task import Task
+from .tenant import Tenant, TenantRole, TenantUser
+from .user import User
 
 __all__ = [
     "Base",

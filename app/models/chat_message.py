@@ -7,12 +7,12 @@ from uuid import UUID
 from sqlalchemy import FetchedValue, ForeignKeyConstraint, Index, func, text
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
-from app.models.base import Base
-from app.models.types import UserId, UuidPk
+from .base import Base
+from .types import UserId, UuidPk
 
 if TYPE_CHECKING:
-    from app.models.conversation import Conversation
-    from app.models.user import User
+    from .conversation import Conversation
+    from .user import User
 
 
 class ChatMessage(Base):

@@ -6,14 +6,14 @@ from uuid import UUID
 from sqlalchemy import ForeignKey, Index, text
 from sqlalchemy.orm import Mapped, WriteOnlyMapped, mapped_column, relationship
 
-from app.models.base import Base
-from app.models.types import CreatedAt, JsonObject, UpdatedAt, UserId, UuidPk
+from .base import Base
+from .types import CreatedAt, JsonObject, UpdatedAt, UserId, UuidPk
 
 if TYPE_CHECKING:
-    from app.models.chat_message import ChatMessage
-    from app.models.message import Message
-    from app.models.tenant import Tenant
-    from app.models.user import User
+    from .chat_message import ChatMessage
+    from .message import Message
+    from .tenant import Tenant
+    from .user import User
 
 
 class Conversation(Base):

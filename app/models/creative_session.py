@@ -22,8 +22,8 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import Mapped, WriteOnlyMapped, mapped_column, relationship
 
-from app.models.base import Base
-from app.models.types import (
+from .base import Base
+from .types import (
     CreatedAt,
     JsonArray,
     JsonObject,
@@ -37,7 +37,7 @@ from app.models.types import (
 )
 
 if TYPE_CHECKING:
-    from app.models.user import User
+    from .user import User
 
 SessionMessageRole = Literal["user", "assistant", "system", "director"]
 

@@ -15,11 +15,11 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
-from app.models.base import Base
-from app.models.types import CreatedAt, JsonArray, JsonObject, UserId, UuidPk
+from .base import Base
+from .types import CreatedAt, JsonArray, JsonObject, UserId, UuidPk
 
 if TYPE_CHECKING:
-    from app.models.conversation import Conversation
+    from .conversation import Conversation
 
 MessageRole = Literal["user", "assistant", "agent", "system", "tool"]
 

@@ -5,11 +5,11 @@ from typing import TYPE_CHECKING
 from sqlalchemy import Index, false, text
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
-from app.models.base import Base
-from app.models.types import CreatedAt, Str255, UpdatedAt, UserId, UuidPk
+from .base import Base
+from .types import CreatedAt, Str255, UpdatedAt, UserId, UuidPk
 
 if TYPE_CHECKING:
-    from app.models.user import User
+    from .user import User
 
 
 class Task(Base):

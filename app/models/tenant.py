@@ -10,12 +10,12 @@ from uuid import UUID
 from sqlalchemy import CheckConstraint, ForeignKey, Index, String
 from sqlalchemy.orm import Mapped, WriteOnlyMapped, mapped_column, relationship
 
-from app.models.base import Base
-from app.models.types import CreatedAt, UpdatedAt, UserId, UuidPk
+from .base import Base
+from .types import CreatedAt, UpdatedAt, UserId, UuidPk
 
 if TYPE_CHECKING:
-    from app.models.conversation import Conversation
-    from app.models.user import User
+    from .conversation import Conversation
+    from .user import User
 
 TenantRole = Literal["owner", "admin", "member"]
 

@@ -5,14 +5,14 @@ from typing import TYPE_CHECKING
 from sqlalchemy import CheckConstraint, Index, String
 from sqlalchemy.orm import Mapped, WriteOnlyMapped, mapped_column, relationship
 
-from app.models.base import Base
-from app.models.types import CreatedAt, Str255, UpdatedAt, UuidPk
+from .base import Base
+from .types import CreatedAt, Str255, UpdatedAt, UuidPk
 
 if TYPE_CHECKING:
-    from app.models.conversation import Conversation
-    from app.models.creative_session import Brand, ConversationSession
-    from app.models.task import Task
-    from app.models.tenant import TenantUser
+    from .conversation import Conversation
+    from .creative_session import Brand, ConversationSession
+    from .task import Task
+    from .tenant import TenantUser
 
 
 class User(Base):

@@ -17,10 +17,10 @@ import sqlalchemy as sa
 from alembic.util import CommandError
 from sqlalchemy.exc import DBAPIError
 
-from app.online.blockers import BlockerWatch
-from app.online.lock_retry import backend_pid, is_lock_error, pauses, session_timeouts
-from app.online.progress import Progress
-from app.options import Options
+from ..options import Options
+from .blockers import BlockerWatch
+from .lock_retry import backend_pid, is_lock_error, pauses, session_timeouts
+from .progress import Progress
 
 log = logging.getLogger("chat_schema")
 

@@ -20,8 +20,8 @@ from alembic.runtime.migration import MigrationContext, MigrationStep
 from alembic.util import CommandError
 from sqlalchemy.exc import DBAPIError
 
-from app.online.blockers import BlockerWatch
-from app.options import Options
+from ..options import Options
+from .blockers import BlockerWatch
 
 log = logging.getLogger("chat_schema")
 

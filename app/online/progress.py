@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shutil
 import sys
 import time
 
@@ -11,7 +12,7 @@ from tqdm import tqdm
 log = logging.getLogger("chat_schema")
 
 _LOG_EVERY = 10.0  # seconds between log lines where there is no terminal
-_BAR = "{desc} {percentage:3.0f}% |{bar:24}| {postfix[0]} [{elapsed}<{remaining}]"
+_BAR = "{desc} {percentage:3.0f}% |{bar}| {postfix[0]} [{elapsed}<{remaining}]"
 
 
 class Progress:
@@ -22,11 +23,11 @@ class Progress:
         self._items = 0
         self._started = self._logged = time.monotonic()
         self._first = done
-        self._bar = (
-            tqdm(desc=label, total=max(total, 1), initial=done, bar_format=_BAR, postfix=[""])
-            if sys.stderr.isatty()
-            else None
-        )
+        self._bar = None
+        if sys.stderr.isatty():
+            screen = shutil.get_terminal_size()  # a container's can say 0 by 0: this takes 80 by 24, tqdm shows nothing
+            size = {"ncols": screen.columns - 1, "nrows": screen.lines}
+            self._bar = tqdm(desc=label, total=max(total, 1), initial=done, bar_format=_BAR, postfix=[""], **size)
 
     @property
     def percent(self) -> int:

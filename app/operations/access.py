@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from alembic.operations import Operations
 from alembic.util import CommandError
 
-from app.operations.registry import (
+from .registry import (
     identifier,
     is_offline,
     literal,
@@ -54,8 +54,11 @@ def create_missing_roles(operations: Operations) -> None:
             + "\n  ".join(creations[name] + ";" for name in missing)
             + "\nthen run the upgrade again. (Other names: -x anon-role=, authenticated-role=, service-role=.)"
         )
-    for name in missing:
-        statement(operations, creations[name])
+    for name in missing:  # the deployment of another database of the server can be creating it too
+        statement(
+            operations,
+            f"DO $$ BEGIN {creations[name]}; EXCEPTION WHEN duplicate_object OR unique_violation THEN NULL; END $$",
+        )
 
 
 @operation

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from alembic.operations import Operations
 
-from app.online import batches
-from app.operations.registry import is_offline, operation, options_of, quoted, statement
+from ..online import batches
+from .registry import is_offline, operation, options_of, quoted, statement
 
 
 @operation

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from alembic.operations import Operations
 
-from app.operations.registry import operation, quoted, statement
+from .registry import operation, quoted, statement
 
 
 @operation
@@ -48,13 +48,11 @@ def validate_not_null_check(operations: Operations, table: str, column: str) -> 
 def set_not_null(operations: Operations, table: str, column: str) -> None:
     """Set NOT NULL by the proof of the validated CHECK, then drop the CHECK.
 
-    Lock: AccessExclusive for an instant; PostgreSQL trusts the CHECK and does not scan.
+    Lock: AccessExclusive for an instant; PostgreSQL trusts the CHECK and does not scan. In one ALTER TABLE it would drop
+    the CHECK first, whatever the order, and scan.
     """
-    statement(
-        operations,
-        f"ALTER TABLE {quoted(operations, table)} ALTER COLUMN {column} SET NOT NULL,"
-        f" DROP CONSTRAINT {_not_null_check(table, column)}",
-    )
+    statement(operations, f"ALTER TABLE {quoted(operations, table)} ALTER COLUMN {column} SET NOT NULL")
+    drop_not_null_check(operations, table, column)
 
 
 def _not_null_check(table: str, column: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from alembic.operations import Operations
 from alembic.util import CommandError
 
-from app.operations.registry import is_offline, literal, operation, options_of, scalar, statement
+from .registry import is_offline, literal, operation, options_of, scalar, statement
 
 
 @operation

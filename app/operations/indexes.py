@@ -9,7 +9,7 @@ from alembic.operations import Operations
 from alembic.util import CommandError
 from sqlalchemy.exc import IntegrityError
 
-from app.operations.registry import (
+from .registry import (
     identifier,
     is_offline,
     literal,

@@ -8,7 +8,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 import sqlalchemy as sa
 from alembic.operations import MigrateOperation, Operations
 
-from app.options import Options
+from ..options import Options
 
 P = ParamSpec("P")
 R = TypeVar("R")

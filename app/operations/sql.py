@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from alembic.operations import Operations
 
-from app.operations.registry import operation, statement
+from .registry import operation, statement
 
 
 @operation

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from alembic.operations import Operations
 from alembic.util import CommandError
 
-from app.operations.registry import is_offline, literal, operation, scalar, statement
+from .registry import is_offline, literal, operation, scalar, statement
 
 log = logging.getLogger("chat_schema")
 

@@ -198,6 +198,58 @@ def test_what_an_old_client_writes_between_any_two_revisions_is_kept_and_ends_in
     assert chain.value("SELECT count(*) FROM conversations") == len({user for user, _ in written})
 
 
+@pytest.mark.parametrize("revision", ["0014", HEAD])
+class TestWhatAnOldClientWrites:
+    """The trigger finds the conversation of a message that names none, before the backfill as well as after it."""
+
+    def test_goes_to_the_users_earliest_personal_conversation(self, chain: Chain, revision: str) -> None:
+        chain.upgrade(revision)
+        user = chain.new_user()
+        tenant = chain.new_tenant(user)
+        for at, owner in ((NOON + HOUR, None), (NOON - HOUR, None), (NOON, None), (NOON - 9 * HOUR, tenant)):
+            chain.execute(
+                "INSERT INTO conversations (tenant_id, user_id, created_at) VALUES (%s, %s, %s)", [owner, user, at]
+            )
+        write(chain, user, "Hello")
+        assert [number for *_, number in conversations(chain, user)] == [0, 1, 0, 0]
+
+    def test_makes_a_conversation_for_a_user_who_has_those_of_a_tenant_alone(self, chain: Chain, revision: str) -> None:
+        chain.upgrade(revision)
+        user = chain.new_user()
+        chain.execute(
+            "INSERT INTO conversations (tenant_id, user_id, created_at) VALUES (%s, %s, %s)",
+            [chain.new_tenant(user), user, NOON],
+        )
+        write(chain, user, "Hello")
+        assert [(title, number) for title, _, _, number in conversations(chain, user)] == [
+            ("New Conversation", 0),
+            ("Chat History", 1),
+        ]
+
+    def test_finds_another_conversation_once_the_default_one_was_moved_into_a_tenant(
+        self, chain: Chain, revision: str
+    ) -> None:
+        chain.upgrade(revision)
+        user = chain.new_user()
+        write(chain, user, "personal")
+        chain.execute("UPDATE conversations SET tenant_id = %s", [chain.new_tenant(user)])
+        chain.execute("SET statement_timeout = '10s'")
+        write(chain, user, "personal again")
+        assert [(title, number) for title, _, _, number in conversations(chain, user)] == [("Chat History", 1)] * 2
+
+
+def test_the_first_write_before_the_backfill_makes_a_conversation_of_the_whole_history(chain: Chain) -> None:
+    chain.upgrade("0013")
+    user = chain.new_user()
+    write(chain, user, "first", NOON)
+    write(chain, user, "last", NOON + HOUR)
+    chain.upgrade("0014")
+    write(chain, user, "meanwhile", NOON - HOUR)
+    assert conversations(chain, user) == [("Chat History", NOON, NOON + HOUR, 1)]
+    chain.upgrade()
+    assert conversations(chain, user) == [("Chat History", NOON, NOON + HOUR, 3)]
+
+
 def test_a_new_message_of_an_old_client_moves_its_conversation_and_an_old_dated_one_does_not(chain: Chain) -> None:
     chain.upgrade()
     user = chain.new_user()
@@ -276,6 +328,17 @@ class TestInterruptions:
         assert {query: stones.value(query) for query in ACCEPTANCE.values()} == dict.fromkeys(ACCEPTANCE.values(), 0)
         assert stones.rows("SELECT user_id FROM conversations GROUP BY user_id HAVING count(*) > 1") == []
         assert stones.value("SELECT count(*) FROM chat_internal.backfill_progress") == 0
+
+    def test_several_workers_lose_nothing_when_one_of_them_fails(self, stones: Chain) -> None:
+        before = rows_as_old_clients_see_them(stones)
+        self.put(stones, "stone 39")
+        with pytest.raises(CommandError, match="stumbled over stone 39"):
+            stones.upgrade("head", "backfill-workers=3")
+        assert 0 < len(self.finished(stones)) < 60
+        stones.execute("DROP TRIGGER stumble_0 ON chat_messages")
+        stones.upgrade("head", "backfill-workers=3")
+        assert rows_as_old_clients_see_them(stones) == before
+        assert {query: stones.value(query) for query in ACCEPTANCE.values()} == dict.fromkeys(ACCEPTANCE.values(), 0)
 
     def test_what_is_written_behind_an_interrupted_backfill_is_not_forgotten(self, stones: Chain) -> None:
         self.put(stones, "stone 39")

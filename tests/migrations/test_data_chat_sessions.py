@@ -406,16 +406,18 @@ class TestOldClients:
         user = chain.new_user()
         tenant = chain.new_tenant(user)
         lasting, untouched = insert(chain, user, '["0006"]'), insert(chain, user, '["untouched"]')
+        clockless = insert(chain, user, '["0006"]', None, None)
         expected = ["0006"]
 
         def act() -> None:
             self.write_in_every_way(chain, user, tenant)
             expected.append(chain.revision())
             chain.execute(
-                "UPDATE chat_sessions SET messages = messages || to_jsonb(%s::text) WHERE id = %s",
-                [expected[-1], lasting],
+                "UPDATE chat_sessions SET messages = messages || to_jsonb(%s::text) WHERE id IN (%s, %s)",
+                [expected[-1], lasting, clockless],
             )
             assert json.loads(array(chain, lasting) or "") == expected
+            assert json.loads(array(chain, clockless) or "") == expected
             assert array(chain, untouched) == '["untouched"]'
 
         way = REVISIONS[REVISIONS.index("0006") :]
@@ -426,7 +428,7 @@ class TestOldClients:
         for revision in reversed(way[:-1]):
             chain.downgrade(revision)
             act()
-        assert set(arrays(chain)) == {lasting, untouched}
+        assert set(arrays(chain)) == {lasting, untouched, clockless}
 
     def test_writing_back_what_was_read_changes_no_row(self, chain: Chain) -> None:
         chain.upgrade("0006")

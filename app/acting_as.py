@@ -1,0 +1,361 @@
+"""Act for a user, or as the service itself, for as long as a ``with`` block lasts.
+
+    with acting_as(session, user_id):
+        session.scalars(select(Conversation))  # that user's, and no others
+
+Role and claims are set for one transaction, in one round trip as it begins, bound and never formatted; a transaction
+that begins within the block is set again, and one that goes on after the block has back what it had. Nothing is set
+for the server session, which a pooler hands to the next client.
+
+Before each statement, what the connection should act as is compared with what it acts as. So leaving a block sends
+nothing, which a failed transaction or a cancelled task could not do; and ROLLBACK TO SAVEPOINT, which takes settings
+back to those of the savepoint, is mended. A statement sent past SQLAlchemy, by the driver's own connection, acts as
+the last one before it did.
+"""
+
+from __future__ import annotations
+
+import json
+import weakref
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
+from typing import Any, ClassVar, NamedTuple
+from uuid import UUID
+
+import sqlalchemy as sa
+from sqlalchemy import event
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
+from sqlalchemy.orm import Session, SessionTransaction, scoped_session
+
+
+class ActingError(RuntimeError):
+    """Acting for somebody is not possible like this: what is wrong, what would follow, what to do."""
+
+
+class LoginError(ActingError):
+    """The login is not fit for a service: what is wrong, what would follow, the statements that mend it."""
+
+
+@contextmanager
+def acting_as(
+    session: Session | sa.Connection,
+    user_id: UUID | str,
+    *,
+    role: str = "authenticated",
+    claims: Mapping[str, Any] | None = None,
+) -> Iterator[None]:
+    """Act for the user ``user_id`` within the block; policies show its rows and no others.
+
+    ``claims`` are further claims of its token, for policies of your own. A Session is flushed where the block begins
+    and ends, so that what is added within is written as this user.
+
+    Raises ValueError when ``user_id`` is no uuid, :class:`ActingError` on a connection in autocommit, and
+    :class:`LoginError` when the login may not become ``role``. Errors within the block keep their type.
+    """
+    with _block(session, _user_settings(user_id, role, claims)):
+        yield
+
+
+@asynccontextmanager
+async def acting_as_async(
+    session: AsyncSession | AsyncConnection,
+    user_id: UUID | str,
+    *,
+    role: str = "authenticated",
+    claims: Mapping[str, Any] | None = None,
+) -> AsyncIterator[None]:
+    """Do as :func:`acting_as` does, for an asynchronous session or connection."""
+    async with _async_block(session, _user_settings(user_id, role, claims)):
+        yield
+
+
+@contextmanager
+def acting_as_service(session: Session | sa.Connection, *, role: str = "service_role") -> Iterator[None]:
+    """Act as the service itself within the block: on every user's rows, for nobody in particular.
+
+    Raises what :func:`acting_as` raises.
+    """
+    with _block(session, _service_settings(role)):
+        yield
+
+
+@asynccontextmanager
+async def acting_as_service_async(
+    session: AsyncSession | AsyncConnection, *, role: str = "service_role"
+) -> AsyncIterator[None]:
+    """Do as :func:`acting_as_service` does, for an asynchronous session or connection."""
+    async with _async_block(session, _service_settings(role)):
+        yield
+
+
+class _Settings(NamedTuple):
+    """What policies read. ``sub`` is a setting of its own, which wins over the claims: hence it is cleared."""
+
+    role: str
+    claims: str
+    sub: str = ""
+
+
+def _user_settings(user_id: UUID | str, role: str, claims: Mapping[str, Any] | None) -> _Settings:
+    user = user_id if isinstance(user_id, UUID) else UUID(user_id)
+    return _Settings(role, json.dumps({"role": role, **(claims or {}), "sub": str(user)}))
+
+
+def _service_settings(role: str) -> _Settings:
+    return _Settings(role, json.dumps({"role": role}))
+
+
+# MATERIALIZED: the settings are read before they are changed.
+_SWITCH = sa.text(
+    """
+    WITH before AS MATERIALIZED (
+      SELECT current_setting('role') AS role,
+             coalesce(current_setting('request.jwt.claims', true), '') AS claims,
+             coalesce(current_setting('request.jwt.claim.sub', true), '') AS sub
+    )
+    SELECT before.role, before.claims, before.sub,
+           set_config('role', :role, true),
+           set_config('request.jwt.claims', :claims, true),
+           set_config('request.jwt.claim.sub', :sub, true)
+    FROM before
+    """
+)
+
+
+class _Block:
+    """One ``with`` block and the connections that it holds for."""
+
+    def __init__(self, settings: _Settings) -> None:
+        self.settings = settings
+        self._switches: weakref.WeakSet[_Switch] = weakref.WeakSet()
+
+    def cover(self, connection: sa.Connection) -> None:
+        """Hold for ``connection`` too, at once if a transaction goes on there."""
+        switch = _Switch.of(connection)
+        if self not in switch.blocks:
+            switch.blocks.append(self)
+            self._switches.add(switch)
+        if connection.in_transaction():
+            switch.bring_about(connection)
+
+    def cover_new_transaction(self, _: Session, __: SessionTransaction, connection: sa.Connection) -> None:
+        """Do so when a session begins a transaction, or a savepoint, on ``connection``."""
+        self.cover(connection)
+
+    def end(self) -> None:
+        for switch in self._switches:
+            switch.blocks.remove(self)
+
+
+class _Switch:
+    """Keeps what one connection acts as in step with the innermost of its blocks; with none, as before the first."""
+
+    _all: ClassVar[weakref.WeakKeyDictionary[sa.Connection, _Switch]] = weakref.WeakKeyDictionary()
+
+    def __init__(self) -> None:
+        self.blocks: list[_Block] = []
+        self._transaction: weakref.ref[sa.RootTransaction] | None = None  # the one that the next two speak of
+        self._outside: _Settings | None = None  # what it had before the first block; None: never switched
+        self._current: _Settings | None = None  # what it has; None: a rollback may have changed it
+        self._switching = False
+
+    @classmethod
+    def of(cls, connection: sa.Connection) -> _Switch:
+        switch = cls._all.get(connection)
+        if switch is None:
+            switch = cls._all[connection] = cls()
+            event.listen(connection, "before_cursor_execute", switch._before_statement)
+        return switch
+
+    def bring_about(self, connection: sa.Connection) -> None:
+        """Make the current transaction act as it should, by one round trip where it does not."""
+        transaction = connection.get_transaction()
+        assert transaction is not None  # noqa: S101  both callers have one
+        if self._transaction is None or self._transaction() is not transaction:
+            self._transaction, self._outside, self._current = weakref.ref(transaction), None, None
+        wanted = self.blocks[-1].settings if self.blocks else self._outside
+        if wanted is None or wanted == self._current:
+            return
+        _refuse_autocommit(connection)
+        self._switching = True
+        try:
+            before = connection.execute(_SWITCH, wanted._asdict()).one()
+        except DBAPIError as error:
+            raise _explained(error, wanted.role) from error
+        finally:
+            self._switching = False
+        if self._current == self._outside:  # known to be outside: the caller may have set something else since
+            self._outside = _Settings(*before[:3])
+        self._current = wanted
+
+    def _before_statement(self, connection: sa.Connection, _: object, statement: str, *__: object) -> None:
+        if self._switching:
+            return
+        if statement.lstrip()[:8].upper() == "ROLLBACK":  # to a savepoint; nothing else can be sent if it failed
+            self._current = None
+        else:
+            self.bring_about(connection)
+
+
+@contextmanager
+def _block(target: Session | sa.Connection, settings: _Settings) -> Iterator[None]:
+    block = _Block(settings)
+    if isinstance(target, sa.Connection):
+        _refuse_autocommit(target)
+        try:
+            block.cover(target)
+            yield
+        finally:
+            block.end()
+        return
+    session = target() if isinstance(target, scoped_session) else target
+    if session.in_transaction():
+        session.flush()
+    event.listen(session, "after_begin", block.cover_new_transaction)
+    try:
+        for connection in _connections(session):
+            block.cover(connection)
+        yield
+        session.flush()
+    finally:
+        event.remove(session, "after_begin", block.cover_new_transaction)
+        block.end()
+
+
+@asynccontextmanager
+async def _async_block(target: AsyncSession | AsyncConnection, settings: _Settings) -> AsyncIterator[None]:
+    block = await target.run_sync(_entered, settings)
+    try:
+        yield
+    except BaseException as error:  # a cancelled task too; nothing is sent
+        block.__exit__(type(error), error, error.__traceback__)
+        raise
+    await target.run_sync(lambda _: block.__exit__(None, None, None))
+
+
+def _entered(target: Session | sa.Connection, settings: _Settings) -> AbstractContextManager[None]:
+    block = _block(target, settings)
+    block.__enter__()
+    return block
+
+
+def _connections(session: Session) -> list[sa.Connection]:
+    """Return the connections of the session's transaction: one, unless it is bound to several engines."""
+    transaction = session.get_transaction()
+    return [] if transaction is None else list({entry[0] for entry in transaction._connections.values()})
+
+
+def _refuse_autocommit(connection: sa.Connection) -> None:
+    driver = connection.connection.dbapi_connection
+    if driver is not None and connection.dialect.detect_autocommit_setting(driver):
+        raise ActingError(
+            "This connection is in autocommit (isolation level AUTOCOMMIT), so nothing was run: settings last for a "
+            "transaction, and every statement would be one of its own, run as the login. Use an engine or session "
+            "without isolation_level='AUTOCOMMIT'."
+        )
+
+
+def _explained(error: DBAPIError, role: str) -> Exception:
+    """Return the error to raise when switching failed: :class:`LoginError` where the role is the reason."""
+    state = getattr(error.orig, "sqlstate", None)
+    if state == "42501":
+        return LoginError(
+            f"The login may not become {role}, so nothing was run. check_login() prints the GRANT for an administrator."
+        )
+    if state == "22023":
+        return LoginError(
+            f"This server has no role {role}, so nothing was run. Run `chat-schema upgrade head`, or pass role= as the "
+            "migrations were told to call it (-x)."
+        )
+    return error
+
+
+_LOGIN = sa.text(
+    """
+    SELECT session_user::text AS login, login.rolsuper AS is_superuser, login.rolbypassrls AS bypasses,
+           pg_has_role(session_user, tables.relowner, 'USAGE') AS owns, wanted.name AS role,
+           role.oid IS NOT NULL AS exists,
+           pg_has_role(session_user, role.oid, 'USAGE') AS inherits,
+           pg_has_role(
+             session_user, role.oid,
+             CASE WHEN current_setting('server_version_num')::integer >= 160000 THEN 'SET' ELSE 'MEMBER' END
+           ) AS may_become
+    FROM pg_roles AS login
+    CROSS JOIN unnest(CAST(:roles AS text[])) AS wanted (name)
+    LEFT JOIN pg_roles AS role ON role.rolname = wanted.name
+    LEFT JOIN pg_class AS tables ON tables.oid = to_regclass('public.conversations')
+    WHERE login.rolname = session_user
+    """
+)
+
+
+def check_login(
+    connection: sa.Connection,
+    *,
+    role: str = "authenticated",
+    service_role: str | None = "service_role",
+    switches_role: bool = False,
+) -> None:
+    """Raise :class:`LoginError` unless policies bind the login where :func:`acting_as` was forgotten. One round trip.
+
+    Fit is a login that may become ``role`` and ``service_role`` (None: a service that acts for users only) and that by
+    itself sees nothing: no superuser, no BYPASSRLS, not the owner of the tables, inheriting nothing of service_role.
+    ``switches_role=True`` is the service's word that each of its statements runs within a block; then only the first
+    is asked for.
+    """
+    roles = [role] if service_role is None else [role, service_role]
+    found = connection.execute(_LOGIN, {"roles": roles}).all()
+    for row in found:
+        if not row.exists:
+            raise LoginError(
+                f"This server has no role {row.role}, so no service can act in it. Run `chat-schema upgrade head`."
+            )
+    quoted = connection.dialect.identifier_preparer.quote
+    login = quoted(found[0].login)
+    missing = [quoted(row.role) for row in found if not row.may_become]
+    if missing:
+        raise LoginError(
+            f"The login {login} may not become {' or '.join(missing)}, so acting_as() would fail. Have an "
+            f"administrator run:\n  ALTER ROLE {login} NOINHERIT;\n  GRANT {', '.join(missing)} TO {login};"
+        )
+    if switches_role:
+        return
+    reasons = {
+        "is a superuser": found[0].is_superuser,
+        "has BYPASSRLS": found[0].bypasses,
+        "owns the tables": found[0].owns,
+    }
+    for reason, holds in reasons.items():
+        if holds:
+            raise LoginError(
+                f"The login {login} {reason}, so policies bind nothing that it does without switching its role: one "
+                "statement outside acting_as() shows the rows of every user. Have an administrator make a login for "
+                "the service, and connect as that:\n"
+                "  CREATE ROLE chat_service LOGIN NOINHERIT PASSWORD '...';\n"
+                f"  GRANT {', '.join(quoted(name) for name in roles)} TO chat_service;\n"
+                "Where the platform gives you no other login, run every statement within acting_as() or "
+                "acting_as_service(), and say so: check_login(connection, switches_role=True)."
+            )
+    if any(row.inherits for row in found if row.role == service_role):
+        name = quoted(str(service_role))
+        raise LoginError(
+            f"The login {login} inherits the rights of {name}, so one statement outside acting_as() shows the rows of "
+            f"every user. Have an administrator run:\n"
+            f"  ALTER ROLE {login} NOINHERIT;\n"
+            f"  REVOKE {name} FROM {login};  -- from PostgreSQL 16 on, a grant keeps the INHERIT it was made with\n"
+            f"  GRANT {name} TO {login};"
+        )
+
+
+async def check_login_async(
+    connection: AsyncConnection,
+    *,
+    role: str = "authenticated",
+    service_role: str | None = "service_role",
+    switches_role: bool = False,
+) -> None:
+    """Do as :func:`check_login` does, for an asynchronous connection."""
+    await connection.run_sync(
+        lambda sync: check_login(sync, role=role, service_role=service_role, switches_role=switches_role)
+    )

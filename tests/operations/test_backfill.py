@@ -1,0 +1,85 @@
+"""``op.backfill`` on a table of any kind; with real clients and kills it is tested in tests/live."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import pytest
+import sqlalchemy as sa
+from alembic.operations import Operations
+from alembic.util import CommandError
+
+from app.online.batches import Backfill
+from app.operations.backfill import backfill
+from app.operations.sql import sql
+from app.options import Options
+from tests.operations.conftest import Revision, Script, value
+
+NUMBERED = "INSERT INTO notes (id, body) SELECT n, repeat('x', n % 500) FROM generate_series(1, 5000) AS n"
+NEGATED = "UPDATE public.notes AS n SET id = -n.id WHERE {batch} AND n.id > 0"
+
+
+def number(operations: Operations, statement: str = NEGATED) -> None:
+    backfill(operations, "numbers of notes", "notes", "n", statement, "n.id > 0")
+
+
+@pytest.mark.parametrize("workers", [1, 4])
+def test_every_row_is_changed_exactly_once(connection: sa.Connection, revision: Revision, workers: int) -> None:
+    connection.exec_driver_sql(NUMBERED)
+    connection.commit()
+    with revision(Options(batch_time=0.001, backfill_workers=workers)) as operations:
+        number(operations, "UPDATE public.notes AS n SET id = n.id - 10000 WHERE {batch} AND n.id > 0")
+    assert value(connection, "SELECT count(*) FROM notes WHERE id BETWEEN -9999 AND -5000") == 5000
+    assert value(connection, "SELECT count(DISTINCT id) FROM notes") == 5000
+
+
+def test_it_sees_what_its_revision_did_before(connection: sa.Connection, revision: Revision) -> None:
+    with revision() as operations:
+        sql(operations, NUMBERED)
+        number(operations)
+    assert value(connection, "SELECT max(id) FROM notes") == -1
+
+
+def test_holes_and_moved_rows_are_no_obstacle(connection: sa.Connection, revision: Revision) -> None:
+    connection.exec_driver_sql(NUMBERED)
+    connection.exec_driver_sql("DELETE FROM notes WHERE id % 7 > 2")
+    connection.exec_driver_sql("UPDATE notes SET body = body || 'moved' WHERE id % 7 = 1")
+    connection.commit()
+    with revision() as operations:
+        number(operations)
+    assert value(connection, "SELECT count(*) FROM notes WHERE id > 0") == 0
+
+
+def test_rows_that_stay_pending_stop_the_revision(connection: sa.Connection, revision: Revision) -> None:
+    connection.exec_driver_sql("INSERT INTO notes (id) VALUES (1)")
+    connection.commit()
+    with (
+        pytest.raises(CommandError, match=r"numbers of notes: rows of public.notes still wait .* after 10 sweeps"),
+        revision() as operations,
+    ):
+        number(operations, "UPDATE public.notes AS n SET id = n.id WHERE {batch}")
+
+
+def test_an_error_of_a_batch_is_the_error_of_the_revision(connection: sa.Connection, revision: Revision) -> None:
+    connection.exec_driver_sql(NUMBERED)
+    connection.commit()
+    with pytest.raises(sa.exc.DataError, match="division by zero"), revision() as operations:
+        number(operations, "UPDATE public.notes AS n SET id = -n.id / (n.id - 4000) WHERE {batch} AND n.id > 0")
+    done = value(connection, "SELECT count(*) FROM notes WHERE id <= 0")
+    assert isinstance(done, int)
+    assert 0 < done < 5000, "what was committed stays"
+
+
+def test_a_script_does_it_at_once(script: Script) -> None:
+    number(script.operations())
+    assert script.lines == ["UPDATE public.notes AS n SET id = -n.id WHERE TRUE AND n.id > 0;"]
+
+
+def test_batches_join_without_a_gap() -> None:
+    work = Backfill("b", "public.notes", "n", "DELETE FROM public.notes AS n WHERE {batch}", "true")
+    tids = ["'(0,0)'::tid", "'(0,16)'::tid", "'(1,0)'::tid"]
+    said = [work.batch(first, after) for first, after in pairwise(tids)]
+    assert said == [
+        "DELETE FROM public.notes AS n WHERE n.ctid >= '(0,0)'::tid AND n.ctid < '(0,16)'::tid",
+        "DELETE FROM public.notes AS n WHERE n.ctid >= '(0,16)'::tid AND n.ctid < '(1,0)'::tid",
+    ]

@@ -1,0 +1,88 @@
+"""The distributions as they are published, and environments that have nothing of the checkout."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import sysconfig
+import tarfile
+import venv
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.postgres_binaries import ROOT
+
+
+def build(source: Path, target: str, folder: Path) -> Path:
+    """Build the wheel or sdist of the project at ``source``, without a network."""
+    subprocess.run([sys.executable, "-m", "hatchling", "build", "-t", target, "-d", folder], cwd=source, check=True)
+    [built] = folder.iterdir()
+    return built
+
+
+@pytest.fixture(scope="session")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build(ROOT, "wheel", tmp_path_factory.mktemp("wheel"))
+
+
+@pytest.fixture(scope="session")
+def sdist(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build(ROOT, "sdist", tmp_path_factory.mktemp("sdist"))
+
+
+@pytest.fixture(scope="session")
+def wheel_of_the_sdist(sdist: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    unpacked = tmp_path_factory.mktemp("unpacked")
+    with tarfile.open(sdist) as tar:
+        tar.extractall(unpacked, filter="data")
+    [source] = unpacked.iterdir()
+    return build(source, "wheel", tmp_path_factory.mktemp("wheel_of_the_sdist"))
+
+
+@dataclass(frozen=True)
+class Environment:
+    """A virtual environment with chat-schema installed from a distribution."""
+
+    folder: Path
+
+    @property
+    def site_packages(self) -> Path:
+        scheme = {"base": str(self.folder), "platbase": str(self.folder)}
+        return Path(sysconfig.get_path("purelib", "venv", scheme))
+
+    def run(self, *command: str, cwd: Path, path: Path | None = None, **variables: str) -> str:
+        """Run a program of the environment and return what it prints; ``path`` comes first on Python's path."""
+        inherited = {name: value for name, value in os.environ.items() if name not in ("DATABASE_URL", "PYTHONPATH")}
+        given = {**variables, **({"PYTHONPATH": str(path)} if path else {})}
+        done = subprocess.run(
+            [self.folder / "bin" / command[0], *command[1:]],
+            cwd=cwd,
+            env={**inherited, **given},
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    def python(self, code: str, *, cwd: Path, path: Path | None = None) -> str:
+        return self.run("python", "-c", code, cwd=cwd, path=path)
+
+
+def installed(distribution: Path, folder: Path) -> Environment:
+    """Install ``distribution`` where our dependencies are, by a path that leaves out what is installed editable."""
+    venv.create(folder, with_pip=False, symlinks=True)
+    environment = Environment(folder)
+    (environment.site_packages / "dependencies.pth").write_text(sysconfig.get_path("purelib"))
+    pip = [sys.executable, "-m", "pip", "--python", folder / "bin" / "python", "install", "--quiet"]
+    subprocess.run([*pip, "--no-index", "--no-deps", "--ignore-installed", distribution], check=True)
+    return environment
+
+
+@pytest.fixture(scope="session")
+def environment(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Environment:
+    return installed(wheel, tmp_path_factory.mktemp("environment") / "venv")

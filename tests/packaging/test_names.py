@@ -1,0 +1,206 @@
+"""``chat_schema`` and ``app`` are the same modules, and ``chat_schema`` stands beside any other ``app``."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.packaging.conftest import Environment
+from tests.postgres_binaries import ROOT
+
+SAME = """
+import importlib, pkgutil, sys
+{first}
+import chat_schema, chat_schema.models, app, app.models
+from app.models import ChatMessage, Conversation, Message, User
+assert chat_schema.models.Conversation is Conversation
+assert len(list(Conversation.registry.mappers)) == len({{m.local_table.name for m in Conversation.registry.mappers}})
+for module in pkgutil.walk_packages(chat_schema.__path__, "chat_schema."):
+    if ".chain" in module.name or module.name.endswith((".__main__", ".one_package")):  # the last lends the name
+        continue
+    by_one_name = importlib.import_module(module.name)
+    spec = by_one_name.__spec__
+    assert importlib.import_module("app." + module.name.partition(".")[2]) is by_one_name, module.name
+    assert by_one_name.__spec__ is spec and spec.name == by_one_name.__name__ == module.name
+print(chat_schema.__file__, app.__file__)
+"""
+each_order = pytest.mark.parametrize(
+    "first", ["import app.models", "import chat_schema.models", "from app import queries"]
+)
+
+
+@each_order
+def test_both_names_lead_to_the_same_modules_in_a_checkout(first: str) -> None:
+    command = [sys.executable, "-W", "error::ImportWarning", "-c", SAME.format(first=first)]
+    said = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert said.returncode == 0, said.stderr
+    assert said.stdout.split() == [str(ROOT / "chat_schema" / "__init__.py"), str(ROOT / "app" / "__init__.py")]
+
+
+@each_order
+def test_both_names_lead_to_the_same_modules_from_the_wheel(
+    environment: Environment, tmp_path: Path, first: str
+) -> None:
+    said = environment.python(SAME.format(first=first), cwd=tmp_path)
+    site_packages = environment.site_packages
+    assert said.split() == [
+        str(site_packages / "chat_schema" / "__init__.py"),
+        str(site_packages / "app" / "__init__.py"),
+    ]
+
+
+def test_what_is_not_there_is_missing_under_the_name_that_was_asked_for() -> None:
+    with pytest.raises(ModuleNotFoundError, match=r"No module named 'app\.nothing'"):
+        __import__("app.nothing")
+
+
+SERVICE = {
+    "app/__init__.py": "",
+    "app/models/__init__.py": '''
+"""The service's own models, which reference ours."""
+
+from uuid import UUID
+
+from sqlalchemy import ForeignKey
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+from chat_schema.models import Base, Conversation
+
+
+class Label(Base):
+    __tablename__ = "labels"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    conversation_id: Mapped[UUID] = mapped_column(ForeignKey(Conversation.id, ondelete="CASCADE"))
+    name: Mapped[str]
+
+
+class Other(DeclarativeBase):
+    """A registry of its own may have a class and a table of the same name."""
+
+
+class User(Other):
+    __tablename__ = "users"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+''',
+    "app/main.py": """
+from collections.abc import Sequence
+from decimal import Decimal
+from uuid import UUID
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from app.models import Label, User
+from chat_schema import queries
+from chat_schema.acting_as import acting_as
+from chat_schema.models import Conversation, Message
+
+
+def threads(session: Session, user_id: UUID) -> Sequence[Conversation]:
+    with acting_as(session, user_id):
+        return session.scalars(queries.conversations_of_user(user_id)).all()
+
+
+def titles(session: Session) -> list[str | None]:
+    return [conversation.title for conversation in session.scalars(select(Conversation))]
+
+
+def append(session: Session, conversation: Conversation) -> Sequence[Message]:
+    turn = queries.append_turn(conversation.id, conversation.user_id, "Hi", "Hello!", key="1")
+    return session.scalars(turn).all()
+
+
+def cost(session: Session, id_: UUID) -> Decimal:
+    return session.scalars(queries.session_cost(id_)).one()
+
+
+label = Label(conversation_id=Conversation(user_id=UUID(int=1)).id, name="later")
+user = User(id=1)
+""",
+}
+
+
+@pytest.fixture
+def service(tmp_path: Path) -> Path:
+    folder = tmp_path / "service"
+    for name, text in SERVICE.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text)
+    return folder
+
+
+def test_a_service_with_an_app_of_its_own_imports_our_models(environment: Environment, service: Path) -> None:
+    code = """
+import app.main, app.models, chat_schema.models, sys
+from sqlalchemy.orm import configure_mappers
+configure_mappers()
+assert app.models.Label.metadata is chat_schema.models.Base.metadata
+assert app.models.User is not chat_schema.models.User
+assert not any(name.startswith("app.") and name not in ("app.main", "app.models") for name in sys.modules)
+print(app.__file__, chat_schema.__file__)
+"""
+    said = environment.python(code, cwd=service).split()
+    assert said == [
+        str(service / "app" / "__init__.py"),
+        str(environment.site_packages / "chat_schema" / "__init__.py"),
+    ]
+
+
+def test_a_checkout_on_the_path_serves_it_too(service: Path) -> None:
+    code = "import app.main, chat_schema; print(app.__file__, chat_schema.__file__)"
+    said = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=service,
+        env={"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert said.returncode == 0, said.stderr
+    assert said.stdout.split() == [str(service / "app" / "__init__.py"), str(ROOT / "chat_schema" / "__init__.py")]
+
+
+def test_the_command_works_in_its_folder(environment: Environment, service: Path, database_url: str) -> None:
+    (service / "alembic.ini").write_text("[alembic]\nscript_location = nowhere\n")  # of the service's own chain
+    for arguments, expected in ((["upgrade", "head"], ""), (["verify"], "Verified"), (["downgrade", "-1"], "")):
+        said = environment.run("chat-schema", *arguments, cwd=service, path=service, DATABASE_URL=database_url)
+        assert expected in said
+
+
+def test_a_service_installed_over_our_app_leaves_chat_schema_whole(
+    wheel: Path, environment: Environment, service: Path, tmp_path: Path, database_url: str
+) -> None:
+    """Two distributions with a package of one name overwrite each other's files: ours is then lost as ``app`` alone."""
+    site_packages = shutil.copytree(environment.site_packages, tmp_path / "site-packages")
+    shutil.copytree(service / "app", site_packages / "app", dirs_exist_ok=True)
+    code = "import app.main, chat_schema.cli; chat_schema.cli.main(['upgrade', 'head'])"
+    environment.run("python", "-c", code, cwd=tmp_path, path=site_packages, DATABASE_URL=database_url)
+
+
+def test_the_types_are_known_beside_it(environment: Environment, service: Path) -> None:
+    (service / "app" / "wrong.py").write_text(
+        "from chat_schema.models import Conversation\n"
+        "Conversation().title.upper()\n"
+        "Conversation().name\n"
+        "reveal_type(Conversation().tenant_id)\n"
+    )
+    mypy = [sys.executable, "-m", "mypy", "--strict", "--no-incremental", "--python-executable"]
+    said = subprocess.run(
+        [*mypy, environment.folder / "bin" / "python", "app"],
+        cwd=service,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert [line.partition(": ")[2] for line in said.stdout.splitlines()[:-1]] == [
+        'error: Item "None" of "str | None" has no attribute "upper"  [union-attr]',
+        'error: "Conversation" has no attribute "name"  [attr-defined]',
+        'note: Revealed type is "uuid.UUID | None"',
+    ]
+    assert all(line.startswith("app/wrong.py:") for line in said.stdout.splitlines()[:-1])
