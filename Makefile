@@ -34,7 +34,7 @@ check: $(READY) ## lint and type-check Python, lint the SQL of the whole chain
 	$(BIN)/mypy
 	$(BIN)/chat-schema upgrade head --sql 2>/dev/null | $(BIN)/squawk --config .squawk.toml
 catalog: $(READY) ## write app/catalog/head.json anew after a change of the chain
-	$(BIN)/python -m app.catalog
+	$(BIN)/python -m chat_schema.catalog
 bench: $(READY) ## measure the backfill against the original SQL (ROWS=250000)
 	$(BIN)/python -m benchmarks.backfill
 

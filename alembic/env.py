@@ -14,7 +14,7 @@ from chat_schema.online.deployer_lock import deployer_lock
 from chat_schema.online.lock_retry import retrying, session_timeouts
 from chat_schema.options import Options
 from chat_schema.roles import recorded_roles
-from chat_schema.version_table import version_table
+from chat_schema.version_table import refuse_unknown_revision, version_table
 
 config = context.config
 options = Options.parse(context.get_x_argument(as_dictionary=True))
@@ -70,6 +70,8 @@ def run_online() -> None:
             stack.enter_context(session_timeouts(connection, options))
             stack.enter_context(deployer_lock(connection, options.deployer_wait))
             stack.enter_context(version_table(connection))
+        if not getattr(config.cmd_opts, "purge", False):  # stamp --purge is to get away from such a revision
+            refuse_unknown_revision(connection, context.script)
         settled = options.settle_roles(recorded_roles(connection))
         connection.rollback()  # an open transaction here would make Alembic persist nothing
         only_looks = not changes_the_database()  # check on an empty database leaves no version table there

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
 import threading
 from collections.abc import Iterator
@@ -13,7 +14,7 @@ from types import FrameType
 import sqlalchemy as sa
 from alembic.util import CommandError
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError, PendingRollbackError
+from sqlalchemy.exc import ArgumentError, DBAPIError, PendingRollbackError
 
 from . import embedded
 
@@ -56,8 +57,10 @@ def parse_url(text: str) -> sa.URL:
     Raises :class:`alembic.util.CommandError`, without the password, for anything else.
     """
     expected = "Expected postgresql://USER:PASSWORD@HOST:5432/DATABASE; unset DATABASE_URL to use the embedded server."
+    # An @ inside a password is meant as one by whoever wrote it: the last one ends it.
+    written = re.sub("(?<=://)[^/?]*(?=@)", lambda login: login[0].replace("@", "%40"), text, count=1)
     try:
-        url = make_url(text)
+        url = make_url(written)
     except (ArgumentError, ValueError):
         raise CommandError(f"DATABASE_URL is not an address, so nothing was run. {expected}") from None
     if url.drivername not in ("postgresql", "postgres", "postgresql+psycopg"):
@@ -83,11 +86,11 @@ def connect(url: sa.URL) -> Iterator[sa.Connection]:
             _refuse_transaction_pooler(connection)
             connection.rollback()
             yield connection
-    except (OperationalError, PendingRollbackError) as error:
+    except (DBAPIError, PendingRollbackError) as error:
         cause: BaseException = error
         while isinstance(cause, PendingRollbackError) and cause.__context__ is not None:
             cause = cause.__context__  # Alembic could not tidy up on a connection that is gone: this is why it is gone
-        if isinstance(cause, OperationalError) and (cause.connection_invalidated or cause.statement is None):
+        if isinstance(cause, DBAPIError) and _is_unreachable(cause):
             raise CommandError(
                 f"Cannot reach PostgreSQL at {shown(url)}: {first_line(cause)}\n"
                 "What was committed before stays; the rest was not done. Check that the server runs and that "
@@ -113,6 +116,8 @@ def explained_errors() -> Iterator[None]:
             "42501": "Run it as the owner of the tables, or have an administrator grant what is missing.",
             "57014": "A statement_timeout or a cancel ended the statement; run the command again to go on.",
             "53100": "The server's disk is full; free some room and run the command again to go on.",
+            "25006": "The server is a replica, or default_transaction_read_only is on. Point DATABASE_URL at a server "
+            "and a login that write, then run the command again.",
         }.get(state, "Mend the cause and run the command again: finished revisions and batches are kept.")
         raise CommandError(
             f"PostgreSQL refused a statement ({state}): {first_line(error)}\n"
@@ -162,13 +167,20 @@ def require_rights(connection: sa.Connection) -> None:
 
 
 def shown(url: sa.URL) -> str:
-    """Return ``url`` as it may be printed: with *** for its password."""
-    return url.render_as_string(hide_password=True)
+    """Return ``url`` as it may be printed: with *** for its password, and without one that stands in its query."""
+    secrets = [name for name in url.query if "pass" in name]
+    return url.difference_update_query(secrets).render_as_string(hide_password=True)
 
 
 def first_line(error: DBAPIError) -> str:
     """Return what the server or the driver said, without statement and parameters, which can hold user data."""
     return str(error.orig).strip().splitlines()[0] if str(error.orig).strip() else type(error.orig).__name__
+
+
+def _is_unreachable(error: DBAPIError) -> bool:
+    """Tell whether there was no connection, or is none any more; the server itself refuses with an SQLSTATE."""
+    refused = getattr(error.orig, "sqlstate", None)
+    return error.connection_invalidated or (error.statement is None and refused is None)
 
 
 def _refuse_old_server(connection: sa.Connection) -> None:

@@ -17,6 +17,7 @@ from alembic.util import CommandError
 from .roles import Roles
 
 _UNITS = {"ms": 0.001, "s": 1.0, "min": 60.0, "h": 3600.0}
+_LONGEST = 24 * _UNITS["h"]
 
 
 def _option(default: Any, text: str) -> Any:
@@ -102,9 +103,13 @@ def _convert(name: str, text: str, default: object) -> Any:
         raise CommandError(f"-x {name} takes a whole number from 1 to 16, not {text!r}. Nothing was run.")
     if isinstance(default, float):
         match = re.fullmatch(r"(\d+(?:\.\d+)?)(ms|s|min|h)", text)
-        if match and float(match[1]) > 0:
-            return float(match[1]) * _UNITS[match[2]]
-        raise CommandError(f"-x {name} takes a duration such as 250ms, 10s, 5min or 1h, not {text!r}. Nothing was run.")
+        # Less than a millisecond is 0 to PostgreSQL, which takes it for no limit at all.
+        if match and _UNITS["ms"] <= (seconds := float(match[1]) * _UNITS[match[2]]) <= _LONGEST:
+            return seconds
+        raise CommandError(
+            f"-x {name} takes a duration from 1ms to 24h, such as 250ms, 10s, 5min or 1h, not {text!r}. "
+            "Nothing was run."
+        )
     if re.fullmatch(r"[^\s\0\"]{1,63}", text):
         return text
     raise CommandError(f"-x {name} takes a role name of 1 to 63 characters, not {text!r}. Nothing was run.")

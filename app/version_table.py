@@ -6,6 +6,8 @@ import contextlib
 from collections.abc import Iterator
 
 import sqlalchemy as sa
+from alembic.script import ScriptDirectory
+from alembic.util import CommandError
 
 from .database import INTERNAL_SCHEMA, require_rights
 
@@ -36,6 +38,19 @@ def version_table(connection: sa.Connection) -> Iterator[None]:
                 _drop_at_base(connection)
         raise
     _drop_at_base(connection)
+
+
+def refuse_unknown_revision(connection: sa.Connection, script: ScriptDirectory) -> None:
+    """Raise :class:`alembic.util.CommandError` when the database stands at a revision that this package has not."""
+    if not sa.inspect(connection).has_table(_VERSION.name, INTERNAL_SCHEMA):
+        return
+    known = {revision.revision for revision in script.walk_revisions()}
+    unknown = sorted(set(connection.scalars(sa.select(_VERSION.c.version_num))) - known)
+    if unknown:
+        raise CommandError(
+            f"The database is at revision {', '.join(unknown)}, which this version of chat-schema does not have, so "
+            "nothing was run. A newer version has migrated it: install that one, then run the command again."
+        )
 
 
 def _drop_at_base(connection: sa.Connection) -> None:

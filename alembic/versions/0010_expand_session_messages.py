@@ -53,7 +53,7 @@ def upgrade() -> None:
 
     op.sql(
         r"""
-        -- not PARALLEL SAFE: its EXCEPTION is a subtransaction, which a parallel worker may not open before PostgreSQL 17
+        -- not PARALLEL SAFE: EXCEPTION opens a subtransaction, which no parallel worker may before PostgreSQL 17
         CREATE FUNCTION chat_internal.element_time(p_value jsonb) RETURNS timestamptz
         LANGUAGE plpgsql IMMUTABLE SET search_path = '' SET "TimeZone" = 'UTC' AS $$
         DECLARE

@@ -1,4 +1,4 @@
-"""`python -m app.catalog`: write head.json and docs/schema.md from a scratch database, migrated from empty for it."""
+"""`python -m chat_schema.catalog`: write head.json and docs/schema.md from a scratch database, migrated for it."""
 
 import tempfile
 from pathlib import Path

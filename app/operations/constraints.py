@@ -48,8 +48,8 @@ def validate_not_null_check(operations: Operations, table: str, column: str) -> 
 def set_not_null(operations: Operations, table: str, column: str) -> None:
     """Set NOT NULL by the proof of the validated CHECK, then drop the CHECK.
 
-    Lock: AccessExclusive for an instant; PostgreSQL trusts the CHECK and does not scan. In one ALTER TABLE it would drop
-    the CHECK first, whatever the order, and scan.
+    Lock: AccessExclusive for an instant; PostgreSQL trusts the CHECK and does not scan. In one ALTER TABLE it would
+    drop the CHECK first, whatever the order, and scan.
     """
     statement(operations, f"ALTER TABLE {quoted(operations, table)} ALTER COLUMN {column} SET NOT NULL")
     drop_not_null_check(operations, table, column)

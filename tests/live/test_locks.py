@@ -42,6 +42,7 @@ HELD = """
     FROM pg_catalog.pg_locks AS l
     JOIN pg_catalog.pg_class AS c ON c.oid = l.relation
     WHERE l.pid = ANY (%s) AND l.granted AND c.relkind = 'r' AND c.relnamespace = 'public'::regnamespace
+      AND l.locktype = 'relation' -- growing a table takes Exclusive for an instant as well, on its end alone
 """
 
 

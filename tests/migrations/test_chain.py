@@ -9,6 +9,7 @@ import pytest
 import pytest_alembic
 import sqlalchemy as sa
 from alembic.script import Script, ScriptDirectory
+from alembic.util import CommandError
 from pytest_alembic.config import Config
 from pytest_alembic.runner import MigrationContext
 from pytest_alembic.tests import default as pytest_alembic_checks
@@ -105,3 +106,9 @@ def test_the_chain_passes_what_pytest_alembic_checks(check: object, runner: Migr
 def test_models_and_database_are_the_same_at_head(chain: Chain) -> None:
     chain.upgrade()
     chain.check()
+
+
+def test_a_command_that_only_looks_leaves_nothing_in_an_empty_database(chain: Chain) -> None:
+    with pytest.raises(CommandError, match="not up to date"):
+        chain.check()
+    assert chain.value("SELECT to_regnamespace('chat_internal')") is None

@@ -59,6 +59,17 @@ def test_a_session_under_the_id_of_anothers_is_refused_and_adds_no_message(world
     assert contents(world, PERSONAL) == ["Hello"]
 
 
+def test_the_function_behind_the_view_reaches_no_session_of_another(world: psycopg.Connection) -> None:
+    store = "SELECT chat_internal.store_session_messages(%s, %s, %s, now())"
+    with acting(world, OTHER):
+        world.execute(store, [PERSONAL, OWNER, Jsonb([])])
+        with refused(world, Refusal.BY_POLICY):
+            world.execute(store, [PERSONAL, OWNER, Jsonb(TURN)])
+        with refused(world, Refusal.BY_KEY):
+            world.execute(store, [PERSONAL, OTHER, Jsonb(TURN)])
+    assert contents(world, PERSONAL) == ["Hello"]
+
+
 @pytest.mark.parametrize("column", ["id", "user_id"])
 def test_a_session_keeps_its_id_and_its_owner(world: psycopg.Connection, column: str) -> None:
     with acting(world, OWNER), pytest.raises(psycopg.errors.FeatureNotSupported), world.transaction():

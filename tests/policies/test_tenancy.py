@@ -1,5 +1,7 @@
 """A conversation of a tenant is open while its owner is a member, and its messages with it."""
 
+from uuid import uuid4
+
 import psycopg
 import pytest
 
@@ -90,6 +92,29 @@ def test_leaving_one_tenant_closes_nothing_of_another(world: psycopg.Connection)
     leave(world)
     with acting(world, OWNER):
         assert set(values(world, "SELECT id FROM conversations")) == {PERSONAL, kept}
+
+
+def test_who_leaves_several_tenants_loses_what_it_wrote_in_each(world: psycopg.Connection) -> None:
+    tenants = sorted(uuid4() for _ in range(5))
+    for tenant in tenants:
+        world.execute("INSERT INTO tenants (id, name) VALUES (%s, 'One of five')", [tenant])
+        world.execute("INSERT INTO tenant_users (tenant_id, user_id) VALUES (%s, %s)", [tenant, OWNER])
+    with acting(world, OWNER):
+        for tenant in tenants:
+            world.execute(
+                "INSERT INTO conversations (id, user_id, tenant_id) VALUES (%(tenant)s, %(me)s, %(tenant)s)",
+                {"tenant": tenant, "me": OWNER},
+            )
+            for table in ("messages", "chat_messages"):
+                world.execute(
+                    f"INSERT INTO {table} (conversation_id, user_id, role, content) VALUES (%s, %s, 'user', 'Hi')",
+                    [tenant, OWNER],
+                )
+    kept = tenants.pop(2)
+    world.execute("DELETE FROM tenant_users WHERE user_id = %s AND tenant_id = ANY(%s)", [OWNER, tenants])
+    for relation, column in HELD.items():
+        with acting(world, OWNER):
+            assert set(values(world, f"SELECT {column} FROM {relation}")) == {PERSONAL, OF_ACME, kept}
 
 
 def test_deleting_a_tenant_deletes_its_conversations_and_leaves_the_personal_ones(world: psycopg.Connection) -> None:

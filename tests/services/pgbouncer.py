@@ -1,4 +1,4 @@
-"""A real PgBouncer in transaction mode: five server connections for however many clients come."""
+"""A real PgBouncer, in transaction mode unless told otherwise: five server connections for any number of clients."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def program() -> str | None:
 
 
 @contextlib.contextmanager
-def pooled(url: sa.URL) -> Iterator[sa.URL]:
+def pooled(url: sa.URL, mode: str = "transaction") -> Iterator[sa.URL]:
     """Yield an address that leads to the login and database of ``url`` by way of a PgBouncer of its own."""
     folder = Path(tempfile.mkdtemp(prefix="pgbouncer-", dir="/tmp"))
     account = unprivileged.account_for(folder / "none")  # PgBouncer refuses to run as root
@@ -36,7 +36,7 @@ def pooled(url: sa.URL) -> Iterator[sa.URL]:
         [databases]
         {url.database} = host={url.query["host"]} port={url.query["port"]} dbname={url.database}
         [pgbouncer]
-        pool_mode = transaction
+        pool_mode = {mode}
         default_pool_size = {SERVER_CONNECTIONS}
         max_client_conn = 1000
         auth_type = trust
