@@ -70,7 +70,13 @@ def parse_url(text: str) -> sa.URL:
 
 def create_engine(url: sa.URL) -> sa.Engine:
     """Return an engine for ``url`` that keeps no connection of its own."""
-    return sa.create_engine(url, poolclass=sa.NullPool, connect_args={"application_name": "chat-schema"})
+    arguments = {
+        "application_name": "chat-schema",
+        "keepalives_idle": 60,  # the deployer lock's connection is idle through a backfill: no router must forget it
+        "prepare_threshold": None,  # behind a pooler in transaction mode that fails before we can say that it is one
+    }
+    own = {name: value for name, value in arguments.items() if name not in url.query}
+    return sa.create_engine(url, poolclass=sa.NullPool, connect_args=own)
 
 
 @contextlib.contextmanager
@@ -197,7 +203,7 @@ def _refuse_transaction_pooler(connection: sa.Connection) -> None:
 
     Session locks exclude nobody there and SET reaches other clients. Behind a pooler the backend's own process id is
     not the one the driver was told at connect; if then two of our connections meet in one backend, or one of ours
-    changes its backend, the pooler works by transaction.
+    changes its backend, the pooler works by transaction. One look can miss it while other clients keep it busy.
     """
     backend = sa.text("SELECT pg_backend_pid()")
     told = connection.connection.driver_connection.info.backend_pid  # type: ignore[union-attr]
@@ -206,12 +212,14 @@ def _refuse_transaction_pooler(connection: sa.Connection) -> None:
     if first == told:
         return
     with connection.engine.connect() as other:
-        second = other.scalar(backend)
-        again = connection.scalar(backend)
-        connection.commit()
-    if second == first or again != first:
-        raise CommandError(
-            f"{shown(connection.engine.url)} leads to a pooler in transaction mode, so nothing was run: locks and "
-            "settings of a migration would reach other clients' sessions. Point DATABASE_URL at the server itself "
-            'or at a session-mode port (on hosted platforms the "direct connection").'
-        )
+        for _ in range(20):
+            second = other.scalar(backend)
+            again = connection.scalar(backend)
+            connection.commit()
+            other.commit()
+            if second == first or again != first:
+                raise CommandError(
+                    f"{shown(connection.engine.url)} leads to a pooler in transaction mode, so nothing was run: locks "
+                    "and settings of a migration would reach other clients' sessions. Point DATABASE_URL at the server "
+                    'itself or at a session-mode port (on hosted platforms the "direct connection").'
+                )

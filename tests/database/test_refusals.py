@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 import uuid
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
 
@@ -162,10 +164,13 @@ def test_a_server_that_is_too_old() -> None:
             assert value(client, "SELECT to_regnamespace('chat_internal')") is None
 
 
-@pytest.mark.skipif(
+behind_pgbouncer = pytest.mark.skipif(
     pgbouncer.program() is None,
     reason="PgBouncer is not installed, so nothing was tested behind it: apt-get install pgbouncer",
 )
+
+
+@behind_pgbouncer
 @pytest.mark.parametrize("mode", ["session", "transaction"])
 def test_a_pooler_works_by_session_and_is_refused_by_transaction(database_url: str, mode: str) -> None:
     before = snapshot(database_url)
@@ -182,6 +187,29 @@ def test_a_pooler_works_by_session_and_is_refused_by_transaction(database_url: s
         with psycopg.connect(address.replace("+psycopg", ""), autocommit=True) as client:
             assert value(client, "SHOW lock_timeout") == "0"
             assert value(client, "SHOW enable_seqscan") == "on"
+
+
+@behind_pgbouncer
+def test_a_pooler_in_transaction_mode_is_found_out_among_other_clients(database_url: str) -> None:
+    """They keep its sessions changing hands, so that two looks can happen to see what a session pooler would show."""
+    with pgbouncer.pooled(sa.make_url(database_url)) as url:
+        address = url.render_as_string(hide_password=False)
+        stop = threading.Event()
+
+        def work() -> None:
+            with psycopg.connect(address.replace("+psycopg", ""), autocommit=True, prepare_threshold=None) as client:
+                while not stop.is_set():
+                    client.execute("SELECT 1")
+
+        with ThreadPoolExecutor() as pool:
+            clients = [pool.submit(work) for _ in range(4)]
+            try:
+                for _ in range(20):
+                    assert "a pooler in transaction mode" in refusal(address, command.current)
+            finally:
+                stop.set()
+            for client in clients:
+                client.result()
 
 
 @pytest.mark.parametrize("at_head", [False, True])

@@ -163,7 +163,8 @@ def test_a_terminated_connection_is_one_message(
     fill(client)
     with locked_message(old_url) as locked, alembic(old_url, "upgrade", "head", x=TINY) as upgrade:
         locked.wait_until_reached()
-        client.execute(f"SELECT pg_terminate_backend(({MAIN if who == 'main' else WORKER}))".encode())
+        terminate = f"SELECT pg_terminate_backend(({MAIN if who == 'main' else WORKER}))"
+        wait_for(lambda: value(client, terminate) is True, f"the {who} to terminate")  # between tries it has no query
         locked.release()
         said = upgrade.fails()
     assert "terminating connection due to administrator command" in said
