@@ -95,7 +95,9 @@ def test_a_login_that_is_no_member_is_told_the_grant(administrator: sa.Engine, m
         said = told(connection)
         assert f"may not become {missing}," in said
         follow(administrator, said)
-        if "GRANT service_role" in made:  # granted before NOINHERIT: that is the next thing to mend
+        version = connection.dialect.server_version_info or (0,)
+        # From 16 on a grant keeps the INHERIT it was made with: the one made before NOINHERIT is the next thing to mend.
+        if "GRANT service_role" in made and version >= (16,):
             follow(administrator, told(connection))
         check_login(connection)
 

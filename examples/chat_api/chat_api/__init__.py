@@ -1,0 +1,1 @@
+"""A chat service and its page on chat-schema. `python -m chat_api` runs it."""

@@ -1,0 +1,121 @@
+// Rows that stand in an order and change while somebody reads them. Everything that came from people is set as text.
+
+const time = new Intl.DateTimeFormat(undefined, { hour: "numeric", minute: "2-digit" });
+const day = new Intl.DateTimeFormat(undefined, { day: "numeric", month: "short" });
+
+function tell(element, iso) {
+  const at = new Date(iso);
+  element.dateTime = iso;
+  element.textContent = (at.toDateString() === new Date().toDateString() ? time : day).format(at);
+}
+
+/** Keeps a list's elements in the order of their rows' cursors, and touches none that need not move. */
+class Rows {
+  constructor(list, template, descending) {
+    this.list = list;
+    this.template = template.content.firstElementChild;
+    this.sign = descending ? -1 : 1;
+    this.rows = new Map();
+  }
+
+  clear() {
+    this.rows.clear();
+    this.list.replaceChildren();
+  }
+
+  /** Add rows, or bring them up to date; `reset` drops those that are not among them, but for `keep`. */
+  put(items, { reset = false, keep = null } = {}) {
+    const wanted = new Set([keep, ...items.map((item) => item.id)]);
+    if (reset) for (const id of [...this.rows.keys()]) if (!wanted.has(id)) this.remove(id);
+    for (const item of items) {
+      const element = this.rows.get(item.id)?.element ?? this.template.cloneNode(true);
+      const [place, tie] = item.cursor.split("_");
+      this.rows.set(item.id, { item, element, place: Number(place), tie });
+      this.fill(element, item);
+    }
+    const focused = document.activeElement;
+    this.sorted().forEach(({ element }, index) => {
+      if (this.list.children[index] !== element) this.list.insertBefore(element, this.list.children[index] ?? null);
+    });
+    if (this.list.contains(focused)) focused.focus({ preventScroll: true }); // an element that moves loses it
+  }
+
+  sorted() {
+    return [...this.rows.values()].sort((a, b) => this.sign * (a.place - b.place || this.compareTies(a.tie, b.tie)));
+  }
+
+  has(id) {
+    return this.rows.has(id);
+  }
+
+  get(id) {
+    return this.rows.get(id)?.item;
+  }
+
+  remove(id) {
+    this.rows.get(id)?.element.remove();
+    this.rows.delete(id);
+  }
+
+  get size() {
+    return this.rows.size;
+  }
+}
+
+export class Conversations extends Rows {
+  tenants = new Map();
+
+  constructor(list, template) {
+    super(list, template, true);
+  }
+
+  compareTies(a, b) {
+    return a < b ? -1 : a > b ? 1 : 0;
+  }
+
+  fill(element, { id, title, tenant_id, updated_at }) {
+    element.querySelector("a").href = `/c/${id}`;
+    element.querySelector(".name").textContent = title?.trim() || "Untitled";
+    element.querySelector(".tenant").textContent = this.tenants.get(tenant_id) ?? "";
+    tell(element.querySelector("time"), updated_at);
+  }
+
+  select(id) {
+    for (const [each, { element }] of this.rows) {
+      const link = element.querySelector("a");
+      if (each === id) link.setAttribute("aria-current", "page");
+      else link.removeAttribute("aria-current");
+    }
+  }
+}
+
+const SPEAKERS = { user: "You", assistant: "Reply", agent: "Agent", system: "System", tool: "Tool" };
+
+export class Messages extends Rows {
+  constructor(list, template) {
+    super(list, template, false);
+  }
+
+  compareTies(a, b) {
+    return Number(a) - Number(b);
+  }
+
+  fill(element, { role, content, created_at }) {
+    element.className = role;
+    element.querySelector(".who").textContent = `${SPEAKERS[role]}: `;
+    element.querySelector(".content").textContent = content;
+    tell(element.querySelector("time"), created_at);
+  }
+
+  /** Return an element for a reply that is still being written; it stands in no order yet. */
+  pending() {
+    const element = this.template.cloneNode(true);
+    element.className = "assistant pending";
+    element.querySelector(".who").textContent = "Reply: ";
+    return element;
+  }
+
+  get first() {
+    return this.sorted()[0]?.item.cursor;
+  }
+}

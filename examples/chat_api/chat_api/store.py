@@ -1,0 +1,172 @@
+"""The statements of the service.
+
+Each runs within a transaction that acts for one user, and sees that user's rows whatever it asks for.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import NamedTuple
+from uuid import UUID
+
+from sqlalchemy import delete, exists, select, update
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from chat_api.problems import ProblemError, not_found
+from chat_schema.models import Conversation, Message, Tenant, User
+from chat_schema.queries import (
+    ConversationPosition,
+    MessagePosition,
+    append_message,
+    conversations_of_user,
+    reply_key,
+    thread_backwards,
+)
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+DEFAULT_TITLE = "New Conversation"  # the schema's
+TITLE_LENGTH = 60
+
+# Where a page ends: its last row's place in the order. Every text of these shapes is a place, so none is refused later.
+CONVERSATION_CURSOR = r"^-?[0-9]{1,18}_[0-9a-f]{32}$"
+MESSAGE_CURSOR = r"^-?[0-9]{1,18}_[0-9]{1,18}$"
+IDEMPOTENCY_KEY = r"^[!-.0-~]{1,200}$"  # no slash: a reply's key is its question's with one
+
+
+def cursor_of(row: Conversation | Message) -> str:
+    """Return the place of a row: microseconds since 1970, then what settles ties."""
+    if isinstance(row, Conversation):
+        return f"{(row.updated_at - _EPOCH) // _MICROSECOND}_{row.id.hex}"
+    return f"{(row.created_at - _EPOCH) // _MICROSECOND}_{row.seq}"
+
+
+def _place(cursor: str) -> tuple[datetime, str]:
+    microseconds, _, tie = cursor.partition("_")
+    try:
+        return _EPOCH + int(microseconds) * _MICROSECOND, tie
+    except OverflowError:  # before the year 1, or after 9999
+        return (datetime.min if microseconds.startswith("-") else datetime.max).replace(tzinfo=UTC), tie
+
+
+async def own_account(session: AsyncSession, user_id: UUID) -> tuple[User | None, Sequence[Tenant]]:
+    """Return the caller's account, None where it has none, and the tenants it is a member of, by name."""
+    tenants = await session.scalars(select(Tenant).order_by(Tenant.name, Tenant.id))
+    return await session.get(User, user_id), tenants.all()
+
+
+async def list_conversations(
+    session: AsyncSession, user_id: UUID, limit: int, before: str | None = None
+) -> Sequence[Conversation]:
+    """Return the latest active conversations, or those before a cursor."""
+    after = None
+    if before is not None:
+        at, tie = _place(before)
+        after = ConversationPosition(at, UUID(tie))
+    return (await session.scalars(conversations_of_user(user_id, after=after, limit=limit))).all()
+
+
+async def get_conversation(session: AsyncSession, conversation_id: UUID) -> Conversation:
+    """Return one conversation; raises the problem 404."""
+    conversation = await session.get(Conversation, conversation_id)
+    if conversation is None:
+        raise not_found()
+    return conversation
+
+
+async def create_conversation(
+    session: AsyncSession, user_id: UUID, title: str | None, tenant_id: UUID | None
+) -> Conversation:
+    """Start a conversation, personal or within a tenant; raises the problem 403 for a tenant the user is not in."""
+    if tenant_id is not None and await session.get(Tenant, tenant_id) is None:
+        raise ProblemError(403, "You are not a member of this tenant.", kind="not-a-member")
+    conversation = Conversation(user_id=user_id, tenant_id=tenant_id)
+    if title is not None:
+        conversation.title = title
+    session.add(conversation)
+    await session.flush()
+    return conversation
+
+
+async def rename_conversation(session: AsyncSession, conversation_id: UUID, title: str) -> Conversation:
+    """Give a conversation a title; raises the problem 404."""
+    renamed = update(Conversation).where(Conversation.id == conversation_id).values(title=title)
+    conversation: Conversation | None = await session.scalar(renamed.returning(Conversation))
+    if conversation is None:
+        raise not_found()
+    return conversation
+
+
+async def delete_conversation(session: AsyncSession, conversation_id: UUID) -> None:
+    """Delete a conversation, its messages with it; raises the problem 404."""
+    deleted = delete(Conversation).where(Conversation.id == conversation_id)
+    if await session.scalar(deleted.returning(Conversation.id)) is None:
+        raise not_found()
+
+
+async def list_messages(
+    session: AsyncSession, conversation_id: UUID, limit: int, before: str | None = None
+) -> Sequence[Message]:
+    """Return the last messages of a conversation, or the last before a cursor, oldest first; raises the problem 404."""
+    await get_conversation(session, conversation_id)
+    end = None
+    if before is not None:
+        at, tie = _place(before)
+        end = MessagePosition(at, int(tie))
+    return (await session.scalars(thread_backwards(conversation_id, before=end, limit=limit))).all()[::-1]
+
+
+class Turn(NamedTuple):
+    """A stored question, what was said up to it (itself last), and its answer if it has one."""
+
+    question: Message
+    history: Sequence[Message]
+    answer: Message | None
+
+
+async def store_question(
+    session: AsyncSession, user_id: UUID, conversation_id: UUID, content: str, key: str, history: int
+) -> Turn:
+    """Store what the user said, once for each key; the first message names a conversation that has no name.
+
+    Raises the problem 404, and 409 where the key was used for something else.
+    """
+    conversation = await get_conversation(session, conversation_id)
+    if conversation.title == DEFAULT_TITLE and not await session.scalar(
+        select(exists().where(Message.conversation_id == conversation_id))
+    ):
+        conversation.title = _title(content)
+    once = append_message(conversation_id, user_id, "user", content, key=key)
+    question: Message | None = await session.scalar(once)
+    if question is None or question.content != content:
+        raise ProblemError(
+            409, "This Idempotency-Key was used for another message. Take a new one.", kind="idempotency-key-reused"
+        )
+    earlier = thread_backwards(conversation_id, before=MessagePosition.of(question), limit=history - 1)
+    said = (await session.scalars(earlier)).all()[::-1]
+    answer = await session.scalar(select(Message).where(Message.idempotency_key == reply_key(key)))
+    return Turn(question, [*said, question], answer)
+
+
+async def store_answer(session: AsyncSession, question: Message, content: str, key: str) -> Message:
+    """Store the reply to ``question``, or return the one that another process stored first."""
+    row = append_message(question.conversation_id, question.user_id, "assistant", content, key=reply_key(key))
+    return (await session.scalars(row)).one()
+
+
+async def ensure_user(session: AsyncSession, email: str) -> UUID:
+    """Return the id of the account with this address, made where missing; as the service, for users may not."""
+    made = insert(User).values(email=email).on_conflict_do_nothing(index_elements=[User.email]).returning(User.id)
+    found = await session.scalar(made) or await session.scalar(select(User.id).where(User.email == email))
+    assert found is not None  # noqa: S101  one of the two statements has it
+    return found
+
+
+def _title(content: str) -> str:
+    line = re.sub(r"\s+", " ", content).strip()
+    if len(line) <= TITLE_LENGTH:
+        return line or DEFAULT_TITLE
+    return line[:TITLE_LENGTH].rsplit(" ", 1)[0] + "…"

@@ -1,0 +1,311 @@
+"""The page in Chromium: what a person does with it."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Iterator
+from datetime import timedelta
+from functools import partial
+from pathlib import Path
+
+import pytest
+from selenium import webdriver
+from selenium.webdriver.common.keys import Keys
+
+from chat_api import tokens
+from tests.browser import Page, chromium
+from tests.conftest import Running
+
+AXE = "axe_core_python"
+
+
+@pytest.fixture(scope="module")
+def driver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chrome]:
+    with chromium(tmp_path_factory.mktemp("profile")) as driver:
+        yield driver
+
+
+@pytest.fixture
+def page(chat: Running, driver: webdriver.Chrome) -> Iterator[Page]:
+    """A window of somebody who was not here before."""
+    page = Page(driver, chat.url)
+    page.looks()
+    page.complaints()  # those of the test before
+    yield page
+    for window in set(driver.window_handles) - {page.window}:
+        driver.switch_to.window(window)
+        driver.close()
+    page.comes_to_front()
+    driver.get("about:blank")
+    driver.execute_cdp_cmd("Storage.clearDataForOrigin", {"origin": chat.url, "storageTypes": "all"})
+
+
+def test_the_six_steps(chat: Running, page: Page) -> None:
+    """ACCEPTANCE: open, start, send, reload, the sidebar lists all and updates live, switch."""
+    ann = chat.person("ann@example.com")
+    page.opens(ann)
+    assert page.find("#who").text == "ann@example.com"
+
+    first = page.starts()
+    page.says("Two seats on Friday, please.")
+    page.says("And a hotel near the station?")
+    stored = chat.owner.execute(
+        "SELECT role, content FROM messages WHERE conversation_id = %s ORDER BY created_at, seq", [first]
+    ).fetchall()
+    assert [content for _, content in stored] == page.said()
+    assert [role for role, _ in stored] == ["user", "assistant"] * 2
+
+    page.driver.refresh()
+    page.until(lambda: page.said() == [content for _, content in stored])
+
+    second = page.second()
+    assert second.sidebar() == ["Two seats on Friday, please."]
+    page.comes_to_front().starts()
+    page.says("Draft a note to the team.")
+    second.comes_to_front()
+    second.until(lambda: second.sidebar() == ["Draft a note to the team.", "Two seats on Friday, please."])
+    asked = "return performance.getEntriesByType('resource').filter(e => e.name.endsWith('/api/events')).length"
+    assert second.driver.execute_script(asked) <= 1  # it was told; it did not look again
+
+    second.clicks("#conversations li:nth-child(2) a")
+    second.until(lambda: second.said() == [content for _, content in stored])
+    second.clicks("#conversations li:nth-child(1) a")
+    second.until(lambda: second.said()[:1] == ["Draft a note to the team."])
+    assert len(second.said()) == 2
+    assert second.find("[aria-current]").text.startswith("Draft a note to the team.")
+    assert page.complaints() == []
+
+
+def test_an_open_thread_follows_what_another_window_does(chat: Running, page: Page) -> None:
+    page.opens(chat.person())
+    conversation = page.starts()
+    second = page.second(f"/c/{conversation}")
+    page.comes_to_front().says("Hello from the first window")
+    page.clicks("#rename")
+    page.find("#new-title").clear()
+    page.find("#new-title").send_keys("Renamed here", Keys.ENTER)
+    second.comes_to_front().until(lambda: second.said()[:1] == ["Hello from the first window"])
+    second.until(lambda: len(second.said()) == 2 and second.find("#title").text == "Renamed here")
+    page.comes_to_front().clicks("#delete")
+    page.clicks("#delete-dialog .danger")
+    page.until(lambda: page.sidebar() == [])
+    second.comes_to_front().until(lambda: second.find("#alert").text == "Deleted in another window.")
+    assert second.sidebar() == []
+    assert page.comes_to_front().find("#alert").text == ""
+
+
+def test_many_tabs_do_not_use_up_the_browser_s_connections(chat: Running, page: Page) -> None:
+    page.opens(chat.person())
+    for _ in range(7):
+        last = page.second(kind="tab")
+    last.starts()
+    last.says("From the eighth tab")
+    page.comes_to_front().until(lambda: page.sidebar() == ["From the eighth tab"])
+
+
+def test_everything_works_by_keyboard(chat: Running, page: Page) -> None:
+    page.opens(chat.person())
+    page.find("body").send_keys(Keys.TAB)
+    assert page.focused() == "Skip to the message box"
+    page.presses(Keys.ENTER)
+    assert page.focused() == "text"
+    page.presses("Written without")
+    page.presses(Keys.ENTER, holding=Keys.SHIFT)
+    page.presses("a mouse", Keys.ENTER)
+    page.until(lambda: len(page.said()) == 2 and not page.texts(".pending"))
+    assert page.said()[0] == "Written without\na mouse"
+    assert page.focused() == "text"  # ready for the next message
+    assert page.find("#status").get_attribute("textContent") == f"Reply: {page.said()[1]}"
+
+    page.presses(Keys.TAB, Keys.TAB, holding=Keys.SHIFT)
+    assert page.focused() == "delete"
+    page.presses(Keys.ENTER)
+    page.until(lambda: page.focused() == "Keep it")  # the safe answer first
+    page.presses(Keys.ESCAPE)
+    assert page.focused() == "delete"
+    page.presses(Keys.TAB, holding=Keys.SHIFT)
+    assert page.focused() == "rename"
+    page.presses(Keys.ENTER)
+    page.until(lambda: page.focused() == "new-title")
+    page.presses("a", holding=Keys.CONTROL)
+    page.presses("By hand", Keys.ENTER)
+    page.until(lambda: page.sidebar() == ["By hand"])
+    page.presses(Keys.TAB, Keys.ENTER)
+    page.until(lambda: page.focused() == "Keep it")
+    page.presses(Keys.TAB, Keys.ENTER)
+    page.until(lambda: page.sidebar() == [])
+    assert page.focused() == "new"
+
+
+def test_what_people_write_is_text(chat: Running, page: Page) -> None:
+    ann = chat.person()
+    attack = "<img src=x onerror=\"document.title='owned'\"><script>document.title='owned'</script>"
+    conversation = ann.begins(title=attack)["id"]
+    ann.says(conversation, attack)
+    page.opens(ann)
+    page.clicks("#conversations a")
+    page.until(lambda: page.said()[:1] == [attack])
+    assert (page.sidebar(), page.find("#title").text) == ([attack], attack)
+    assert page.driver.title.startswith(attack)
+    assert page.complaints() == []
+    page.driver.execute_script(
+        "document.body.insertAdjacentHTML('beforeend', '<img src=x onerror=\"document.title = `owned`\">')"
+    )
+    page.until(lambda: "Content Security Policy" in " ".join(page.complaints()))  # and if some code forgot
+    assert page.driver.title != "owned"
+
+
+def test_long_lists_come_in_pages(chat: Running, page: Page) -> None:
+    ann = chat.person()
+    chat.owner.execute(
+        "INSERT INTO conversations (user_id, title, updated_at)"
+        " SELECT %s, 'Number ' || n, now() - n * interval '1 hour' FROM generate_series(1, 65) AS n",
+        [ann.user_id],
+    )
+    conversation = ann.sees()[0]
+    chat.owner.execute(
+        "INSERT INTO messages (conversation_id, user_id, role, content, created_at)"
+        " SELECT %s, %s, 'user', 'Line ' || n, now() - interval '1 day' FROM generate_series(1, 120) AS n",
+        [conversation, ann.user_id],
+    )
+    oldest = chat.owner.execute(
+        "SELECT id FROM conversations WHERE user_id = %s AND title = 'Number 65'", [ann.user_id]
+    ).fetchone()
+    assert oldest
+    page.opens(ann)
+    page.until(partial(page.shows, "#conversations li", 30))
+    page.driver.get(f"{chat.url}/c/{oldest[0]}")  # it stands beyond the pages, and makes none of them be left out
+    page.until(partial(page.shows, "#conversations li", 31))
+    page.clicks("#more-conversations")
+    page.until(partial(page.shows, "#conversations li", 61))
+    page.driver.get(f"{chat.url}/")
+    for shown in (30, 60):
+        page.until(partial(page.shows, "#conversations li", shown))
+        page.clicks("#more-conversations")
+    page.until(partial(page.shows, "#conversations li", 65))
+    assert page.sidebar() == [f"Number {n}" for n in range(1, 66)]
+    page.until(lambda: not page.find("#more-conversations").is_displayed())
+    page.clicks("#conversations a")
+    for shown in (50, 100):
+        page.until(partial(page.shows, "#messages li", shown))
+        page.clicks("#more-messages")
+    page.until(partial(page.shows, "#messages li", 120))
+    assert page.said() == [f"Line {n}" for n in range(1, 121)]
+
+
+def test_a_message_that_did_not_go_out_is_sent_once_on_the_next_try(chat: Running, page: Page) -> None:
+    ann = chat.person()
+    page.opens(ann)
+    conversation = page.starts()
+    page.offline(True)
+    page.find("#text").send_keys("Into the tunnel")
+    page.clicks("#send")
+    page.until(lambda: "cannot be reached" in page.find("#alert").text)
+    assert page.find("#text").get_attribute("value") == "Into the tunnel"
+    page.offline(False)
+    page.clicks("#alert button")
+    page.until(lambda: len(page.said()) == 2 and not page.texts(".pending"))
+    assert [role for role, _ in ann.reads(conversation)] == ["user", "assistant"]
+    assert page.find("#alert").text == ""
+
+
+def test_an_answer_that_comes_late_takes_nothing_away(chat: Running, page: Page) -> None:
+    """Somebody writes before the thread has come, which then comes as it was before."""
+    page.opens(chat.person())
+    page.driver.execute_script(
+        "const real = window.fetch;"
+        "window.fetch = async (...call) => {"
+        "  const answer = await real(...call);"
+        "  if (call[0].endsWith('/messages')) await new Promise((resolve) => setTimeout(resolve, 1500));"
+        "  return answer;"
+        "}"
+    )
+    page.starts()
+    page.says("Quicker than the thread")
+    page.until(lambda: page.focused() == "text")
+    assert len(page.said()) == 2
+
+
+def test_on_a_phone_one_pane_at_a_time_and_nothing_sticks_out(chat: Running, page: Page) -> None:
+    ann = chat.person()
+    conversation = ann.begins(title="A title that is much too long for the screen of a telephone" * 3)["id"]
+    ann.says(conversation, "https://example.com/" + "a" * 300)
+    page.looks(width=390)
+    page.opens(ann)
+    assert not page.find("#thread").is_displayed()
+    page.clicks("#conversations a")
+    page.until(lambda: page.find("#text").is_displayed() and len(page.said()) == 2)
+    assert not page.find("#conversations").is_displayed()
+    assert page.driver.execute_script("return document.documentElement.scrollWidth") == 390
+    page.clicks("#back")
+    page.until(lambda: page.find("#conversations").is_displayed())
+    page.driver.back()
+    page.until(lambda: page.find("#text").is_displayed())
+
+
+def test_the_link_s_token_leaves_the_address_and_stays_for_a_reload(chat: Running, page: Page) -> None:
+    ann = chat.person()
+    page.opens(ann)
+    assert page.driver.current_url == f"{chat.url}/"
+    page.driver.refresh()
+    page.until(lambda: page.find("#app").is_displayed())
+    page.clicks("#sign-out")
+    page.until(lambda: page.find("#sign-in").is_displayed())
+    page.driver.refresh()
+    page.until(lambda: page.find("#sign-in").is_displayed())
+    page.find("#token").send_keys(ann.token, Keys.ENTER)
+    page.until(lambda: page.find("#app").is_displayed())
+
+
+def test_a_token_that_ends_leads_to_the_sign_in(chat: Running, page: Page) -> None:
+    ann = chat.person()
+    ann.token = tokens.issue(ann.user_id, chat.settings, timedelta(seconds=3))
+    page.opens(ann)
+    page.until(lambda: "has expired" in page.find("#sign-in").text)
+
+
+def test_who_wants_no_motion_sees_none(chat: Running, page: Page) -> None:
+    page.looks(still=True)
+    page.opens(chat.person())
+    animation = "return getComputedStyle(document.querySelector('.pending .content'), '::after').animationName"
+    show = "document.querySelector('#messages').innerHTML = '<li class=pending><p class=content></p></li>';"
+    assert page.driver.execute_script(show + animation) == "none"
+    page.looks()
+    assert page.driver.execute_script(animation) == "breathe"
+
+
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+def test_axe_finds_nothing_to_complain_of(chat: Running, page: Page, dark: bool) -> None:
+    """Labels, roles, contrast, by axe-core; it cannot judge everything, which the other tests here are for."""
+    spec = importlib.util.find_spec(AXE)
+    assert spec is not None
+    assert spec.submodule_search_locations
+    axe = Path(spec.submodule_search_locations[0], "axe.min.js").read_text("utf-8")
+
+    def violations() -> list[str]:
+        page.driver.execute_script(axe)
+        found = page.driver.execute_async_script(
+            "axe.run().then(r => arguments[0](r.violations.flatMap(v => v.nodes.map(n => v.id + ': ' + n.html))))"
+        )
+        return list(found)
+
+    ann = chat.person()
+    chat.tenant("Acme", ann)
+    ann.begins(title="Another one")
+    page.looks(dark=dark)
+    page.opens(ann)
+    assert violations() == []
+    page.starts()
+    page.says("Is this readable?")
+    assert violations() == []
+    page.clicks("#rename")
+    assert violations() == []
+    page.presses(Keys.ESCAPE)
+    page.clicks("#delete")
+    assert violations() == []
+    page.presses(Keys.ESCAPE)
+    page.looks(dark=dark, width=390)
+    assert violations() == []
+    page.looks(dark=dark)
+    page.clicks("#sign-out")
+    assert violations() == []
