@@ -3,6 +3,7 @@
 PYTHON ?= python3
 PG ?= 18
 TO ?= head
+TESTS ?= tests
 BIN := .venv/bin
 READY := .venv/.ready
 
@@ -26,8 +27,8 @@ verify: $(READY) ## check revision, catalog and data; exit 1 if anything is wron
 	$(BIN)/chat-schema verify
 
 ##@ Work
-test: $(READY) ## run the tests (PG=15, 16, 17 or 18)
-	$(BIN)/pytest -n 2 --dist loadfile --postgres $(PG)
+test: $(READY) ## run the tests (PG=15, 16, 17 or 18; TESTS=tests/policies)
+	$(BIN)/pytest -n 2 --dist loadfile --postgres $(PG) $(TESTS)
 check: $(READY) ## lint and type-check Python, lint the SQL of the whole chain
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .

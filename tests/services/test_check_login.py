@@ -96,7 +96,7 @@ def test_a_login_that_is_no_member_is_told_the_grant(administrator: sa.Engine, m
         assert f"may not become {missing}," in said
         follow(administrator, said)
         version = connection.dialect.server_version_info or (0,)
-        # From 16 on a grant keeps the INHERIT it was made with: the one made before NOINHERIT is the next thing to mend.
+        # From 16 on a grant keeps the INHERIT it was made with: the one from before NOINHERIT is to mend next.
         if "GRANT service_role" in made and version >= (16,):
             follow(administrator, told(connection))
         check_login(connection)
