@@ -1,4 +1,6 @@
 # One line a target: what a target does stands in the program it calls.
+SHELL := bash
+.SHELLFLAGS := -eo pipefail -c
 .DEFAULT_GOAL := help
 PYTHON ?= python3
 PG ?= 18
