@@ -15,7 +15,7 @@ import psycopg
 
 from tests.postgres_binaries import ROOT
 
-PATIENCE = 300.0  # seconds until a test that waits for an event gives up; no test asserts how long anything takes
+PATIENCE = 120.0  # seconds until a test that waits for an event gives up; no test asserts how long anything takes
 
 
 class Run:

@@ -33,7 +33,7 @@ MAIN = (
 )
 WORKER = (
     "SELECT pid FROM pg_stat_activity WHERE application_name = 'chat-schema' AND datname = current_database()"
-    f" AND query LIKE '%%UPDATE public.chat_messages%%' AND pid NOT IN ({MAIN})"
+    f" AND query LIKE '%%public.chat_messages%%' AND pid NOT IN ({MAIN})"  # the first 1,024 bytes of the query
 )
 INVALID = "SELECT relname FROM pg_index JOIN pg_class ON pg_class.oid = indexrelid WHERE NOT indisvalid"
 
