@@ -7,10 +7,10 @@ Role and claims are set for one transaction, in one round trip as it begins, bou
 that begins within the block is set again, and one that goes on after the block has back what it had. Nothing is set
 for the server session, which a pooler hands to the next client.
 
-Before each statement, what the connection should act as is compared with what it acts as. So leaving a block sends
-nothing, which a failed transaction or a cancelled task could not do; and ROLLBACK TO SAVEPOINT, which takes settings
-back to those of the savepoint, is mended. A statement sent past SQLAlchemy, by the driver's own connection, acts as
-the last one before it did.
+Where a transaction can see more than one identity, what the connection should act as is compared with what it acts as
+before each statement. So leaving a block sends nothing, which a failed transaction or a cancelled task could not do;
+and ROLLBACK TO SAVEPOINT, which takes settings back to those of the savepoint, is mended. A statement sent past
+SQLAlchemy, by the driver's own connection, acts as the last one before it did.
 """
 
 from __future__ import annotations
@@ -130,22 +130,33 @@ class _Block:
         self.settings = settings
         self._switches: weakref.WeakSet[_Switch] = weakref.WeakSet()
 
-    def cover(self, connection: sa.Connection) -> None:
+    def cover(self, connection: sa.Connection, *, watched: bool = True) -> None:
         """Hold for ``connection`` too, at once if a transaction goes on there."""
         switch = _Switch.of(connection)
         if self not in switch.blocks:
             switch.blocks.append(self)
             self._switches.add(switch)
+        if watched:
+            switch.watch(connection)
         if connection.in_transaction():
             switch.bring_about(connection)
 
-    def cover_new_transaction(self, _: Session, __: SessionTransaction, connection: sa.Connection) -> None:
-        """Do so when a session begins a transaction, or a savepoint, on ``connection``."""
-        self.cover(connection)
+    def cover_new_transaction(self, _: Session, transaction: SessionTransaction, connection: sa.Connection) -> None:
+        """Hold for what a session has begun; a savepoint acts as its transaction does.
+
+        A connection that the session opened for it need not be watched: every savepoint of a transaction that begins
+        within the block goes back to this block's settings.
+        """
+        if not transaction.nested:
+            self.cover(connection, watched=not _connections(transaction)[connection])
 
     def end(self) -> None:
+        """Hold no more; transactions that go on have back what they had, from their next statement on."""
         for switch in self._switches:
             switch.blocks.remove(self)
+            connection = switch.connection()
+            if connection is not None and connection.in_transaction():
+                switch.watch(connection)
 
 
 class _Switch:
@@ -153,8 +164,10 @@ class _Switch:
 
     _all: ClassVar[weakref.WeakKeyDictionary[sa.Connection, _Switch]] = weakref.WeakKeyDictionary()
 
-    def __init__(self) -> None:
+    def __init__(self, connection: sa.Connection) -> None:
+        self.connection = weakref.ref(connection)
         self.blocks: list[_Block] = []
+        self._watched = False
         self._transaction: weakref.ref[sa.RootTransaction] | None = None  # the one that the next two speak of
         self._outside: _Settings | None = None  # what it had before the first block; None: never switched
         self._current: _Settings | None = None  # what it has; None: a rollback may have changed it
@@ -164,9 +177,14 @@ class _Switch:
     def of(cls, connection: sa.Connection) -> _Switch:
         switch = cls._all.get(connection)
         if switch is None:
-            switch = cls._all[connection] = cls()
-            event.listen(connection, "before_cursor_execute", switch._before_statement)
+            switch = cls._all[connection] = cls(connection)
         return switch
+
+    def watch(self, connection: sa.Connection) -> None:
+        """Look at each statement from now on. It costs every statement of the connection: hence not always."""
+        if not self._watched:
+            self._watched = True
+            event.listen(connection, "before_cursor_execute", self._before_statement)
 
     def bring_about(self, connection: sa.Connection) -> None:
         """Make the current transaction act as it should, by one round trip where it does not."""
@@ -214,7 +232,7 @@ def _block(target: Session | sa.Connection, settings: _Settings) -> Iterator[Non
         session.flush()
     event.listen(session, "after_begin", block.cover_new_transaction)
     try:
-        for connection in _connections(session):
+        for connection in _connections(session.get_transaction()):
             block.cover(connection)
         yield
         session.flush()
@@ -240,10 +258,10 @@ def _entered(target: Session | sa.Connection, settings: _Settings) -> AbstractCo
     return block
 
 
-def _connections(session: Session) -> list[sa.Connection]:
-    """Return the connections of the session's transaction: one, unless it is bound to several engines."""
-    transaction = session.get_transaction()
-    return [] if transaction is None else list({entry[0] for entry in transaction._connections.values()})
+def _connections(transaction: SessionTransaction | None) -> dict[sa.Connection, bool]:
+    """Return the connections of a session's transaction, and of each whether the session opened it itself."""
+    entries = () if transaction is None else transaction._connections.values()
+    return {connection: opened for connection, _, _, opened in entries}
 
 
 def _refuse_autocommit(connection: sa.Connection) -> None:

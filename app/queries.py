@@ -52,7 +52,7 @@ def conversations_of_user(
     """Return a page of a user's conversations, the latest active first.
 
     Yields Conversation. A conversation that becomes active while somebody pages moves to the front, before the pages
-    that are still to come. Index: idx_conversations_user_id_updated_at (user_id, updated_at DESC, id DESC).
+    that are still to come. Index: idx_conversations_user_id_updated_at.
     """
     return _by_activity(after, limit).where(Conversation.user_id == user_id)
 
@@ -63,8 +63,7 @@ def conversations_of_tenant(
     """Return a page of a tenant's conversations, the latest active first.
 
     Yields Conversation: to the service those of all members, to a user its own ones in this tenant.
-    Index: idx_conversations_tenant_id (tenant_id, updated_at DESC, id DESC), for the service;
-    idx_conversations_user_id_updated_at for a user.
+    Index: idx_conversations_tenant_id for the service, idx_conversations_user_id_tenant_id for a user.
     """
     return _by_activity(after, limit).where(Conversation.tenant_id == tenant_id)
 

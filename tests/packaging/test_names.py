@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import sys
@@ -56,6 +57,12 @@ def test_both_names_lead_to_the_same_modules_from_the_wheel(
 def test_what_is_not_there_is_missing_under_the_name_that_was_asked_for() -> None:
     with pytest.raises(ModuleNotFoundError, match=r"No module named 'app\.nothing'"):
         __import__("app.nothing")
+
+
+def test_the_modules_import_each_other_without_the_name_that_is_lent() -> None:
+    files = [*(ROOT / "app").rglob("*.py"), ROOT / "alembic" / "env.py"]
+    lent = re.compile(r"^\s*(from|import) app\b", re.MULTILINE)
+    assert [file.name for file in files if lent.search(file.read_text())] == []
 
 
 SERVICE = {

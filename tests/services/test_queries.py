@@ -30,7 +30,7 @@ OTHER = UUID("0000000c-0000-4000-8000-000000000002")
 BENS = UUID("0000000c-0000-4000-8000-000000000003")
 
 # Ann has 400 conversations of 12 messages and a long one, all within the tenant; Ben and 2,000 others have two, one
-# of them within the tenant. Times tie by design: the messages of a conversation share one of three moments, each time
+# of them within the tenant. Times tie by design: the messages of a conversation share one of three moments; each time
 # of activity is shared by eight conversations.
 ROWS = f"""
 INSERT INTO users (id) VALUES ('{ANN}'), ('{BEN}');
@@ -172,12 +172,12 @@ PLANS: dict[str, tuple[Callable[[UUID], sa.Select[Any]], str, str]] = {  # the s
     ),
     "conversations of a tenant": (
         lambda _: queries.conversations_of_tenant(TENANT, limit=20),
-        "idx_conversations_user_id_updated_at",
+        "idx_conversations_user_id_tenant_id",
         "idx_conversations_tenant_id",
     ),
     "the next conversations of a tenant": (
         lambda _: queries.conversations_of_tenant(TENANT, after=ConversationPosition(CURSOR, ANN), limit=20),
-        "idx_conversations_user_id_updated_at",
+        "idx_conversations_user_id_tenant_id",
         "idx_conversations_tenant_id",
     ),
     "a thread": (

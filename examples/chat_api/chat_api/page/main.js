@@ -160,7 +160,7 @@ async function refreshThread({ toEnd = false } = {}) {
     sidebar.put([conversation]);
     drawSidebar();
     const gap = loaded && page.more && !page.items.some((item) => thread.has(item.id)); // after a long time away
-    keepingPlace(toEnd, () => thread.put(page.items, { reset: !page.items.some((i) => thread.has(i.id)) }));
+    keepingPlace(toEnd, () => thread.put(page.items, { reset: gap }));
     if (gap || !loaded) $("more-messages").hidden = !page.more;
     loaded = true;
     drawTitle();

@@ -1,0 +1,44 @@
+"""`python -m benchmarks.queries` on a few rows: it runs and says what it measured. No times."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from benchmarks.queries import QUERIES
+from tests.conftest import scratch_folder
+from tests.postgres_binaries import ROOT
+
+
+def test_each_statement_is_measured_on_each_size(tmp_path: Path) -> None:
+    arguments = [
+        "--messages",
+        "5000",
+        "2000",
+        "--rounds",
+        "10",
+        "--users",
+        "2",
+        "--json",
+        str(tmp_path / "results.json"),
+    ]
+    with scratch_folder() as scratch:
+        done = subprocess.run(
+            [sys.executable, "-m", "benchmarks.queries", *arguments],
+            cwd=ROOT,
+            env={**os.environ, "TMPDIR": str(scratch)},
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+        )
+    assert done.returncode == 0, done.stdout + done.stderr
+    results = json.loads((tmp_path / "results.json").read_text())["results"]
+    assert [(r["query"], r["messages"]) for r in results] == [(q, n) for q in QUERIES for n in (2000, 5000)]
+    for result in results:
+        assert min(result[time] for time in ("end_to_end", "end_to_end_without", "server", "server_without")) > 0
+        assert "Scan" in result["plan"]
+        assert result["query"] in done.stdout
