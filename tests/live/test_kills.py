@@ -179,7 +179,8 @@ def test_a_server_that_goes_down_is_one_message(request: pytest.FixtureRequest) 
     with scratch_folder() as folder:
         data = folder / "data"
         bin_dir = binaries(request.config.getoption("--postgres"))
-        with embedded.running(data, bin_dir=bin_dir, settings=SETTINGS) as server:
+        settings = SETTINGS | {"synchronous_commit": "on"}  # what was committed is there after the crash
+        with embedded.running(data, bin_dir=bin_dir, settings=settings) as server:
             url = server.url().render_as_string(hide_password=False)
             command.upgrade(alembic_config(url), OLD_SHAPE)
             with connect(url) as client:
@@ -189,7 +190,7 @@ def test_a_server_that_goes_down_is_one_message(request: pytest.FixtureRequest) 
                 [postmaster, *_] = (embedded.data_location(data) / "postmaster.pid").read_text().splitlines()
                 os.kill(int(postmaster), signal.SIGQUIT)  # an immediate shutdown: nobody is waited for
                 assert "FAILED: Cannot reach PostgreSQL at " in upgrade.fails()
-        with embedded.running(data, bin_dir=bin_dir, settings=SETTINGS) as server:
+        with embedded.running(data, bin_dir=bin_dir, settings=settings) as server:
             url = server.url().render_as_string(hide_password=False)
             with alembic(url, "upgrade", "head") as again:
                 assert "conversations of chat_messages: goes on at " in again.succeeds()

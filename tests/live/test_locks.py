@@ -36,7 +36,10 @@ WORTH_DECLARING = MODES.index("ShareUpdateExclusive")
 
 Locks = dict[str, str]  # table -> strongest mode
 
-OTHERS = "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+OTHERS = """
+    SELECT pid FROM pg_catalog.pg_stat_activity
+    WHERE datname = current_database() AND pid <> pg_backend_pid() AND backend_type = 'client backend' -- no autovacuum
+"""
 HELD = """
     SELECT c.relname, l.mode
     FROM pg_catalog.pg_locks AS l
