@@ -35,6 +35,7 @@ class Options:
     deployer_wait: float = _option(3600.0, "how long to wait for another deployment that holds the deployer lock")
     batch_time: float = _option(0.2, "target duration of one backfill batch; its size is steered towards it")
     backfill_workers: int = _option(1, "connections that backfill at the same time, 1 to 16")
+    max_replica_lag: float = _option(10.0, "how far a replica may fall behind until a backfill waits for it")
     allow_data_loss: bool = _option(False, "yes: a downgrade may destroy rows that the older shape cannot hold")
     anon_role: str = _option("anon", "name of the role for requests without a user")
     authenticated_role: str = _option("authenticated", "name of the role for requests of a user")

@@ -21,6 +21,7 @@ from ..options import Options
 from .blockers import BlockerWatch
 from .lock_retry import backend_pid, is_lock_error, pauses, session_timeouts
 from .progress import Progress
+from .replicas import ReplicaWatch, replicas_are_hidden
 
 log = logging.getLogger("chat_schema")
 
@@ -29,6 +30,7 @@ _FIRST_BATCH = 16  # rows: each can be cheap, or a session with a thousand messa
 _LARGEST_BATCH = 16384  # pages
 _VACUUM_FROM_PAGES = 1024  # a smaller table is not worth a vacuum on the way
 _SWEEPS = 10
+_LOOK_EVERY = 1.0  # seconds between two looks at the replicas
 # The plans of key checks and functions are kept for the session: one made while the table they look in was small would
 # read all of it for every row once it has grown.
 _SETTINGS = "SET enable_seqscan = off"
@@ -72,6 +74,8 @@ def run(engine: sa.Engine, backfill: Backfill, options: Options) -> int:
         for sweep in range(_SWEEPS):
             if sweep and not control.scalar(sa.text(backfill.any_pending())):
                 break
+            if not sweep and replicas_are_hidden(control):
+                log.info("%s: cannot see how far the replicas are (GRANT pg_monitor), so waits for none", backfill.name)
             control.rollback()
             changed += _Walk(engine, control, backfill, options, resume=not sweep).run()
         else:
@@ -99,6 +103,9 @@ class _Walk:
     ) -> None:
         self._engine, self._control, self._backfill, self._options = engine, control, backfill, options
         self._lock = threading.Lock()
+        self._replicas = ReplicaWatch()
+        self._replicas_lock = threading.Lock()
+        self._replicas_at = time.monotonic()
         self._stop = threading.Event()
         self._running: set[int] = set()
         self._changed = 0
@@ -189,6 +196,7 @@ class _Walk:
         while at < after and not self._stop.is_set():
             if not losses:
                 patience, deadline = pauses(), time.monotonic() + self._options.lock_retry_for
+            self._wait_for_replicas(connection)
             upto = min(at + piece, after)
             watch = BlockerWatch(self._engine, pid, self._options.lock_timeout / 4)
             try:
@@ -222,6 +230,24 @@ class _Walk:
                 "transaction (SELECT pg_terminate_backend(pid);) or wait for it, then run the command again to go on."
             )
         self._progress.say(f"{self._backfill.name}: waits for a row locked by {watch.describe()}")
+
+    def _wait_for_replicas(self, connection: sa.Connection) -> None:
+        """Hold all workers while a replica is further behind than it may be; it serves the application too."""
+        with self._replicas_lock:
+            said = False
+            while time.monotonic() >= self._replicas_at and not self._stop.is_set():
+                with connection.begin():
+                    lag = self._replicas.worst(connection)
+                self._replicas_at = time.monotonic() + _LOOK_EVERY
+                if lag is None or lag.seconds <= self._options.max_replica_lag:
+                    return
+                if not said:
+                    self._progress.say(
+                        f"{self._backfill.name}: waits for replica {lag.name}, {lag.seconds:.0f} s behind "
+                        f"(-x max-replica-lag={self._options.max_replica_lag:g}s)"
+                    )
+                    said = True
+                self._stop.wait(_LOOK_EVERY)
 
     def _batch(self, connection: sa.Connection, first: int, at: int, upto: int) -> tuple[int, float]:
         """Run one batch; return how many rows it changed, and the seconds it took without the way there and back."""
