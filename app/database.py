@@ -118,16 +118,19 @@ def explained_errors() -> Iterator[None]:
         ) from None
     except DBAPIError as error:
         state = getattr(error.orig, "sqlstate", None) or "no SQLSTATE"
-        mend = {
+        full = "could not extend file" in first_line(error)  # a quota has no SQLSTATE of its own, a full disk has 53100
+        mends = {
             "42501": "Run it as the owner of the tables, or have an administrator grant what is missing.",
             "57014": "A statement_timeout or a cancel ended the statement; run the command again to go on.",
-            "53100": "The server's disk is full; free some room and run the command again to go on.",
+            "53100": "The server's disk or its quota is full; make room and run the command again to go on.",
             "25006": "The server is a replica, or default_transaction_read_only is on. Point DATABASE_URL at a server "
             "and a login that write, then run the command again.",
-        }.get(state, "Mend the cause and run the command again: finished revisions and batches are kept.")
+        }
+        mend = mends.get("53100" if full else state)
         raise CommandError(
             f"PostgreSQL refused a statement ({state}): {first_line(error)}\n"
-            f"The revision it belongs to was rolled back; finished ones stay. {mend}"
+            "The revision it belongs to was rolled back; finished ones stay. "
+            + (mend or "Mend the cause and run the command again: finished revisions and batches are kept.")
         ) from error
 
 

@@ -175,7 +175,8 @@ def test_a_terminated_connection_is_one_message(
     assert snapshot(old_url) == head
 
 
-def test_a_server_that_goes_down_is_one_message(request: pytest.FixtureRequest) -> None:
+@pytest.mark.parametrize("number", [signal.SIGQUIT, signal.SIGKILL])  # SIGQUIT: an immediate shutdown
+def test_a_server_that_goes_down_is_one_message(request: pytest.FixtureRequest, number: signal.Signals) -> None:
     with scratch_folder() as folder:
         data = folder / "data"
         bin_dir = binaries(request.config.getoption("--postgres"))
@@ -188,7 +189,7 @@ def test_a_server_that_goes_down_is_one_message(request: pytest.FixtureRequest) 
             with locked_message(url) as locked, alembic(url, "upgrade", "head", x=TINY) as upgrade:
                 locked.wait_until_reached()
                 [postmaster, *_] = (embedded.data_location(data) / "postmaster.pid").read_text().splitlines()
-                os.kill(int(postmaster), signal.SIGQUIT)  # an immediate shutdown: nobody is waited for
+                os.kill(int(postmaster), number)
                 assert "FAILED: Cannot reach PostgreSQL at " in upgrade.fails()
         with embedded.running(data, bin_dir=bin_dir, settings=settings) as server:
             url = server.url().render_as_string(hide_password=False)
