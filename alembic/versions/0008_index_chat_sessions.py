@@ -3,7 +3,8 @@
 What:   five indexes under their final names. idx_conversations_user_id is UNIQUE (user_id, id): composite keys
         point at it. Pages by activity end in id, which settles ties: a page begins where the last one ended.
 Why:    built CONCURRENTLY, because the table is being written; before the messages table, because its key needs the
-        unique one.
+        unique one. Personal conversations stay out of the tenants' indexes: asked for the one of a user, the planner
+        would combine the user's index with all entries of no tenant.
 Locks:  ShareUpdateExclusive on public.chat_sessions while building: reads and writes go on.
 Undone: the indexes are dropped CONCURRENTLY.
 
@@ -24,7 +25,9 @@ def upgrade() -> None:
     op.create_index_online("idx_conversations_user_created", "chat_sessions", ["user_id", "created_at DESC"])
     by_activity = ["updated_at DESC", "id DESC"]
     op.create_index_online("idx_conversations_user_id_updated_at", "chat_sessions", ["user_id", *by_activity])
-    op.create_index_online("idx_conversations_tenant_id", "chat_sessions", ["tenant_id", *by_activity])
+    op.create_index_online(
+        "idx_conversations_tenant_id", "chat_sessions", ["tenant_id", *by_activity], where="tenant_id IS NOT NULL"
+    )
     op.create_index_online(
         "idx_conversations_user_id_tenant_id",
         "chat_sessions",

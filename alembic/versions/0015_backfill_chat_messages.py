@@ -1,10 +1,11 @@
 """Backfill conversation_id: each message that has none goes to its owner's default conversation.
 
-What:   every row of chat_messages gets its conversation; users who had none get exactly one.
+What:   users with messages and no personal conversation get one; then every row of chat_messages gets its conversation.
 Why:    TID ranges, each its own commit: clients never wait longer than a batch, and a killed run goes on where it
-        was. The conversations that a batch's users lack are made together, in the order of their owners, so that
-        two workers who make the same ones wait for each other in turn; what a racing writer made meanwhile,
-        default_conversation() finds.
+        was. The conversations come first and user by user: made by the batches of messages, each would keep the other
+        workers, and its owner's clients, waiting for as long as such a batch takes. What is missing all the same by
+        then, default_conversation() makes. That a row is pending is asked by num_nulls(): of IS NULL the planner
+        thinks that hardly any row meets it while a new column has no statistics, and loops over all pairs.
 Locks:  the rows of one batch until its commit; the conversations they go to FOR KEY SHARE.
 Undone: nothing to undo: the column goes with 0014.
 
@@ -22,14 +23,35 @@ depends_on = None
 
 def upgrade() -> None:
     op.backfill(
+        "default conversations",
+        table="users",
+        alias="u",
+        batch="""
+            INSERT INTO public.conversations (id, user_id, title, created_at, updated_at)
+            SELECT chat_internal.default_conversation_id(u.id), u.id, 'Chat History', s.first_at, s.last_at
+            FROM public.users AS u
+            CROSS JOIN LATERAL (
+              SELECT coalesce(min(m.created_at), now()) AS first_at, coalesce(max(m.created_at), now()) AS last_at
+              FROM public.chat_messages AS m
+              WHERE m.user_id = u.id
+            ) AS s
+            WHERE {batch}
+              AND EXISTS (SELECT FROM public.chat_messages AS m WHERE m.user_id = u.id)
+              AND NOT EXISTS (SELECT FROM public.conversations AS c WHERE c.user_id = u.id AND c.tenant_id IS NULL)
+            ON CONFLICT (id) DO NOTHING
+        """,
+        pending="FALSE",  # the next step makes what is missing
+    )
+    op.backfill(
         "conversations of chat_messages",
         table="chat_messages",
         alias="m",
         batch="""
             WITH owner AS MATERIALIZED (
-              SELECT u.user_id, c.id AS conversation_id
+              SELECT u.user_id, coalesce(c.id, chat_internal.default_conversation(u.user_id)) AS conversation_id
               FROM (
-                SELECT DISTINCT m.user_id FROM public.chat_messages AS m WHERE {batch} AND m.conversation_id IS NULL
+                SELECT DISTINCT m.user_id FROM public.chat_messages AS m
+                WHERE {batch} AND num_nulls(m.conversation_id) > 0
               ) AS u
               LEFT JOIN LATERAL (
                 SELECT c.id FROM public.conversations AS c
@@ -38,29 +60,11 @@ def upgrade() -> None:
                 LIMIT 1
                 FOR KEY SHARE
               ) AS c ON TRUE
-            ), made AS (
-              INSERT INTO public.conversations (id, user_id, title, created_at, updated_at)
-              SELECT chat_internal.default_conversation_id(o.user_id), o.user_id, 'Chat History',
-                     coalesce(s.first_at, now()), coalesce(s.last_at, now())
-              FROM owner AS o
-              CROSS JOIN LATERAL (
-                SELECT min(m.created_at) AS first_at, max(m.created_at) AS last_at
-                FROM public.chat_messages AS m
-                WHERE m.user_id = o.user_id
-              ) AS s
-              WHERE o.conversation_id IS NULL
-              ORDER BY o.user_id
-              ON CONFLICT (id) DO NOTHING
-              RETURNING id, user_id
-            ), target AS MATERIALIZED (
-              SELECT o.user_id, coalesce(o.conversation_id, n.id, chat_internal.default_conversation(o.user_id)) AS id
-              FROM owner AS o
-              LEFT JOIN made AS n ON n.user_id = o.user_id
             )
             UPDATE public.chat_messages AS m
-            SET conversation_id = target.id
-            FROM target
-            WHERE {batch} AND m.conversation_id IS NULL AND m.user_id = target.user_id
+            SET conversation_id = owner.conversation_id
+            FROM owner
+            WHERE {batch} AND num_nulls(m.conversation_id) > 0 AND m.user_id = owner.user_id
         """,
         pending="m.conversation_id IS NULL",
     )

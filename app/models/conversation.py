@@ -42,7 +42,13 @@ class Conversation(Base):
         # The sidebar, queries.conversations_of_user(): the latest active first; id settles ties.
         Index("idx_conversations_user_id_updated_at", "user_id", text("updated_at DESC"), text("id DESC")),
         # queries.conversations_of_tenant() as the service, and the cascade from tenants.
-        Index("idx_conversations_tenant_id", "tenant_id", text("updated_at DESC"), text("id DESC")),
+        Index(
+            "idx_conversations_tenant_id",
+            "tenant_id",
+            text("updated_at DESC"),
+            text("id DESC"),
+            postgresql_where=text("tenant_id IS NOT NULL"),
+        ),
         # The same as a user, to whose query the policy adds user_id; and what a user owns in tenants it has left:
         # chat_internal.lost_conversation_ids() steps along it.
         Index(
