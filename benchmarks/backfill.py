@@ -40,11 +40,11 @@ def main() -> None:
             for rows in options.rows:
                 runs.append(run(server, corpus, rows, options))
                 print("\n" + report.tables(runs[-1]), flush=True)
-    if options.json:
-        whole = {"machine": machine, "runs": [dataclasses.asdict(run) for run in runs]}
-        options.json.write_text(json.dumps(whole, indent=1) + "\n")
+    whole = {"machine": machine, "runs": [dataclasses.asdict(run) for run in runs]}
     if options.write_docs:
         options.write_docs.write_text(report.page(machine, runs, options))
+    for file in filter(None, (options.json, options.write_docs and options.write_docs.with_suffix(".json"))):
+        file.write_text(json.dumps(whole, indent=1) + "\n")
 
 
 def run(server: embedded.Server, corpus: Corpus, rows: int, options: argparse.Namespace) -> report.Run:
@@ -98,7 +98,12 @@ def _options() -> argparse.Namespace:
     )
     parser.add_argument("--json", type=Path, help="write every single run to this file")
     parser.add_argument(
-        "--write-docs", type=Path, nargs="?", const=DOCS, metavar="FILE", help="write docs/benchmarks.md (or FILE)"
+        "--write-docs",
+        type=Path,
+        nargs="?",
+        const=DOCS,
+        metavar="FILE",
+        help="write docs/benchmarks.md (or FILE) and .json",
     )
     return parser.parse_args()
 
