@@ -1,7 +1,7 @@
 """Index chat_sessions for what it is about to be: conversations.
 
 What:   five indexes under their final names. idx_conversations_user_id is UNIQUE (user_id, id): composite keys
-        point at it.
+        point at it. Pages by activity end in id, which settles ties: a page begins where the last one ended.
 Why:    built CONCURRENTLY, because the table is being written; before the messages table, because its key needs the
         unique one.
 Locks:  ShareUpdateExclusive on public.chat_sessions while building: reads and writes go on.
@@ -22,12 +22,13 @@ depends_on = None
 def upgrade() -> None:
     op.create_index_online("idx_conversations_user_id", "chat_sessions", ["user_id", "id"], unique=True)
     op.create_index_online("idx_conversations_user_created", "chat_sessions", ["user_id", "created_at DESC"])
-    op.create_index_online("idx_conversations_user_id_updated_at", "chat_sessions", ["user_id", "updated_at DESC"])
-    op.create_index_online("idx_conversations_tenant_id", "chat_sessions", ["tenant_id"])
+    by_activity = ["updated_at DESC", "id DESC"]
+    op.create_index_online("idx_conversations_user_id_updated_at", "chat_sessions", ["user_id", *by_activity])
+    op.create_index_online("idx_conversations_tenant_id", "chat_sessions", ["tenant_id", *by_activity])
     op.create_index_online(
         "idx_conversations_user_id_tenant_id",
         "chat_sessions",
-        ["user_id", "tenant_id"],
+        ["user_id", "tenant_id", *by_activity],
         where="tenant_id IS NOT NULL",  # for lost_conversation_ids()
     )
 

@@ -39,15 +39,18 @@ class Conversation(Base):
         Index("idx_conversations_user_created", "user_id", text("created_at DESC")),
         # What the composite keys of messages and chat_messages point at.
         Index("idx_conversations_user_id", "user_id", "id", unique=True),
-        # The sidebar: a user's conversations, the latest active first.
-        Index("idx_conversations_user_id_updated_at", "user_id", text("updated_at DESC")),
-        # A tenant's conversations, and the cascade from tenants.
-        Index("idx_conversations_tenant_id", "tenant_id"),
-        # What a user owns in tenants it has left: chat_internal.lost_conversation_ids() steps along it.
+        # The sidebar, queries.conversations_of_user(): the latest active first; id settles ties.
+        Index("idx_conversations_user_id_updated_at", "user_id", text("updated_at DESC"), text("id DESC")),
+        # queries.conversations_of_tenant() as the service, and the cascade from tenants.
+        Index("idx_conversations_tenant_id", "tenant_id", text("updated_at DESC"), text("id DESC")),
+        # The same as a user, to whose query the policy adds user_id; and what a user owns in tenants it has left:
+        # chat_internal.lost_conversation_ids() steps along it.
         Index(
             "idx_conversations_user_id_tenant_id",
             "user_id",
             "tenant_id",
+            text("updated_at DESC"),
+            text("id DESC"),
             postgresql_where=text("tenant_id IS NOT NULL"),
         ),
     )

@@ -220,18 +220,8 @@ def plan_of(session: Session, statement: sa.Select[Any]) -> list[dict[str, Any]]
 @pytest.mark.parametrize("actor", ["a user", "the service"])
 @pytest.mark.parametrize(
     ("statement", "users", "services"),
-    [
-        pytest.param(
-            *plan,
-            id=name,
-            marks=pytest.mark.xfail(
-                "conversations" in name,
-                reason="the indexes on conversations end before id DESC: ties are sorted, a tenant whole",
-                strict=True,
-            ),
-        )
-        for name, plan in PLANS.items()
-    ],
+    PLANS.values(),
+    ids=PLANS,
 )
 def test_a_page_is_read_in_the_order_of_an_index(
     session: Session, actor: str, statement: Callable[[UUID], sa.Select[Any]], users: str, services: str
