@@ -112,32 +112,32 @@ def _service_settings(role: str) -> _Settings:
     return _Settings(role, json.dumps({"role": role}))
 
 
-# MATERIALIZED: the settings are read before they are changed.
+# PostgreSQL evaluates a list of targets from left to right: what stands is kept before it is changed.
 _ENTER = sa.text(
     """
-    WITH before AS MATERIALIZED (
-      SELECT coalesce(
-        nullif(current_setting('chat_schema.outside', true), ''),
-        json_build_array(
-          current_setting('role'),
-          coalesce(current_setting('request.jwt.claims', true), ''),
-          coalesce(current_setting('request.jwt.claim.sub', true), '')
-        )::text
-      ) AS outside
-    )
-    SELECT set_config('chat_schema.outside', before.outside, true),
+    SELECT set_config(
+             'chat_schema.outside',
+             coalesce(
+               nullif(current_setting('chat_schema.outside', true), ''),
+               json_build_array(
+                 current_setting('role'),
+                 current_setting('request.jwt.claims', true),
+                 current_setting('request.jwt.claim.sub', true)
+               )::text
+             ),
+             true
+           ),
            set_config('role', :role, true),
            set_config('request.jwt.claims', :claims, true),
            set_config('request.jwt.claim.sub', :sub, true)
-    FROM before
     """
 )
 _LEAVE = sa.text(
     """
     WITH before AS MATERIALIZED (SELECT nullif(current_setting('chat_schema.outside', true), '')::json AS outside)
     SELECT set_config('role', before.outside ->> 0, true),
-           set_config('request.jwt.claims', before.outside ->> 1, true),
-           set_config('request.jwt.claim.sub', before.outside ->> 2, true),
+           set_config('request.jwt.claims', coalesce(before.outside ->> 1, ''), true),
+           set_config('request.jwt.claim.sub', coalesce(before.outside ->> 2, ''), true),
            set_config('chat_schema.outside', '', true)
     FROM before
     WHERE before.outside IS NOT NULL
@@ -155,29 +155,15 @@ class _Block:
         self.number = next(_Block._entered)  # a session may meet a connection that an inner block holds already
         self._switches: weakref.WeakSet[_Switch] = weakref.WeakSet()
 
-    def cover(self, connection: sa.Connection, *, watched: bool = True) -> None:
+    def cover(self, connection: sa.Connection) -> None:
         """Hold for ``connection`` too, at once if a transaction goes on there."""
-        switch = _Switch.of(connection)
+        _cover(connection, [self], watched=True)
+
+    def join(self, switch: _Switch) -> None:
+        """Have a say in what this connection acts as."""
         if self not in switch.blocks:
             switch.blocks.append(self)
             self._switches.add(switch)
-        if watched:
-            switch.watch(connection)
-        if connection.in_transaction():
-            try:
-                switch.bring_about(connection)
-            except BaseException:
-                switch.watch(connection)  # whoever goes on all the same is refused again
-                raise
-
-    def cover_new_transaction(self, _: Session, transaction: SessionTransaction, connection: sa.Connection) -> None:
-        """Hold for what a session has begun; a savepoint acts as its transaction does.
-
-        A connection that the session opened for it need not be watched: every savepoint of a transaction that begins
-        within the block goes back to this block's settings.
-        """
-        if not transaction.nested:
-            self.cover(connection, watched=not _connections(transaction)[connection])
 
     def end(self) -> None:
         """Hold no more; transactions that go on have back what they had, from their next statement on."""
@@ -250,6 +236,34 @@ class _Switch:
 
 _ROLLBACK = re.compile(r"\s*ROLLBACK\b", re.IGNORECASE)
 
+_blocks_of_sessions: weakref.WeakKeyDictionary[Session, list[_Block]] = weakref.WeakKeyDictionary()
+
+
+@event.listens_for(Session, "after_begin")  # of every session: to listen to one takes longer than what it hears
+def _cover_new_transaction(session: Session, transaction: SessionTransaction, connection: sa.Connection) -> None:
+    """Let a session's blocks hold for the transaction it has begun; a savepoint acts as its transaction does.
+
+    A connection that the session opened for it need not be watched: every savepoint of a transaction that begins
+    within the blocks goes back to the settings of the innermost.
+    """
+    blocks = _blocks_of_sessions.get(session)
+    if blocks and not transaction.nested:
+        _cover(connection, blocks, watched=not _connections(transaction)[connection])
+
+
+def _cover(connection: sa.Connection, blocks: list[_Block], *, watched: bool) -> None:
+    switch = _Switch.of(connection)
+    for block in blocks:
+        block.join(switch)
+    if watched:
+        switch.watch(connection)
+    if connection.in_transaction():
+        try:
+            switch.bring_about(connection)
+        except BaseException:
+            switch.watch(connection)  # whoever goes on all the same is refused again
+            raise
+
 
 @contextmanager
 def _block(target: Session | sa.Connection, settings: _Settings) -> Iterator[None]:
@@ -265,7 +279,8 @@ def _block(target: Session | sa.Connection, settings: _Settings) -> Iterator[Non
     session = target() if isinstance(target, scoped_session) else target
     if session.in_transaction():
         session.flush()
-    event.listen(session, "after_begin", block.cover_new_transaction)
+    blocks = _blocks_of_sessions.setdefault(session, [])
+    blocks.append(block)
     try:
         for connection in _connections(session.get_transaction()):
             block.cover(connection)
@@ -275,7 +290,7 @@ def _block(target: Session | sa.Connection, settings: _Settings) -> Iterator[Non
         _forget_unwritten(session)
         raise
     finally:
-        event.remove(session, "after_begin", block.cover_new_transaction)
+        blocks.remove(block)
         block.end()
 
 
