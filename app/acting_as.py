@@ -23,6 +23,7 @@ import re
 import weakref
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
+from functools import lru_cache
 from itertools import count
 from typing import Any, ClassVar, NamedTuple
 from uuid import UUID
@@ -214,9 +215,9 @@ class _Switch:
         self._switching = True
         try:
             if wanted:
-                connection.execute(_ENTER, wanted._asdict())
+                _send(connection, _ENTER, wanted._asdict())
             else:
-                connection.execute(_LEAVE)
+                _send(connection, _LEAVE, {})
         except DBAPIError as error:
             if wanted and (explained := _explained(error, wanted.role)):
                 raise explained from error
@@ -309,6 +310,18 @@ def _entered(target: Session | sa.Connection, settings: _Settings) -> AbstractCo
     block = _block(target, settings)
     block.__enter__()
     return block
+
+
+def _send(connection: sa.Connection, statement: sa.TextClause, values: dict[str, Any]) -> None:
+    """Execute as the driver takes it: what SQLAlchemy does for a result is of no use, and every transaction pays it."""
+    text, order = _for_driver(statement, connection.dialect)
+    connection.exec_driver_sql(text, values if order is None else tuple(values[name] for name in order)).close()
+
+
+@lru_cache(maxsize=64)
+def _for_driver(statement: sa.TextClause, dialect: sa.Dialect) -> tuple[str, tuple[str, ...] | None]:
+    compiled = statement.compile(dialect=dialect)
+    return compiled.string, tuple(compiled.positiontup) if compiled.positiontup is not None else None
 
 
 def _forget_unwritten(session: Session) -> None:
