@@ -8,6 +8,8 @@ TO ?= head
 TESTS ?= tests
 BIN := .venv/bin
 READY := .venv/.ready
+CHAT := examples/chat_api
+CHAT_READY := $(CHAT)/.venv/.ready
 
 ##@ Start
 help: ## show this help
@@ -20,6 +22,13 @@ $(READY): pyproject.toml
 demo: $(READY) ## migrate real conversations on a scratch server and show what was moved and checked
 	$(BIN)/python -m examples.demo
 
+chat: $(CHAT_READY) ## run the example chat service: open the link that it prints
+	cd $(CHAT) && .venv/bin/python -m chat_api
+$(CHAT_READY): pyproject.toml $(CHAT)/pyproject.toml $(wildcard app/*.py app/*/*.py chat_schema/*.py alembic/versions/*.py)
+	$(PYTHON) -m venv $(CHAT)/.venv
+	$(CHAT)/.venv/bin/pip install --quiet --disable-pip-version-check . --editable '$(CHAT)[dev]'
+	@touch $@
+
 ##@ Database (DATABASE_URL; unset: the embedded server, data in .pgdata)
 upgrade: $(READY) ## upgrade to head (TO=0013: to that revision)
 	$(BIN)/chat-schema upgrade $(TO)
@@ -31,6 +40,8 @@ verify: $(READY) ## check revision, catalog and data; exit 1 if anything is wron
 ##@ Work
 test: $(READY) ## run the tests (PG=15, 16, 17 or 18; TESTS=tests/policies)
 	$(BIN)/pytest -n 2 --dist loadfile --postgres $(PG) $(TESTS)
+test-chat: $(CHAT_READY) ## test and type-check the example chat service, its page in Chromium where that is installed
+	cd $(CHAT) && .venv/bin/mypy && .venv/bin/pytest
 check: $(READY) ## lint and type-check Python, lint the SQL of the whole chain
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -41,4 +52,4 @@ catalog: $(READY) ## write app/catalog/head.json anew after a change of the chai
 bench: $(READY) ## measure the backfill against the original SQL (ROWS=250000)
 	$(BIN)/python -m benchmarks.backfill
 
-.PHONY: help setup demo upgrade downgrade verify test check catalog bench
+.PHONY: help setup demo chat test-chat upgrade downgrade verify test check catalog bench

@@ -9,16 +9,22 @@ for the server session, which a pooler hands to the next client.
 
 Where a transaction can see more than one identity, what the connection should act as is compared with what it acts as
 before each statement. So leaving a block sends nothing, which a failed transaction or a cancelled task could not do;
-and ROLLBACK TO SAVEPOINT, which takes settings back to those of the savepoint, is mended. A statement sent past
-SQLAlchemy, by the driver's own connection, acts as the last one before it did.
+and ROLLBACK TO SAVEPOINT, which takes settings back to those of the savepoint, is mended. What the transaction had
+before its first block stands in a setting too, ``chat_schema.outside``, so that a savepoint takes it along.
+
+What is sent past SQLAlchemy, by the driver's own connection, acts as the last statement before it did. Transactions end
+by ``commit()`` and ``rollback()``: COMMIT in SQL ends the settings too, unseen.
 """
 
 from __future__ import annotations
 
 import json
+import re
 import weakref
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
+from functools import lru_cache
+from itertools import count
 from typing import Any, ClassVar, NamedTuple
 from uuid import UUID
 
@@ -48,7 +54,8 @@ def acting_as(
     """Act for the user ``user_id`` within the block; policies show its rows and no others.
 
     ``claims`` are further claims of its token, for policies of your own. A Session is flushed where the block begins
-    and ends, so that what is added within is written as this user.
+    and ends, so that what is added within is written as this user; what a block that fails had not written yet is
+    forgotten, and never written as somebody else.
 
     Raises ValueError when ``user_id`` is no uuid, :class:`ActingError` on a connection in autocommit, and
     :class:`LoginError` when the login may not become ``role``. Errors within the block keep their type.
@@ -99,26 +106,42 @@ class _Settings(NamedTuple):
 
 def _user_settings(user_id: UUID | str, role: str, claims: Mapping[str, Any] | None) -> _Settings:
     user = user_id if isinstance(user_id, UUID) else UUID(user_id)
-    return _Settings(role, json.dumps({"role": role, **(claims or {}), "sub": str(user)}))
+    return _Settings(role, json.dumps({**(claims or {}), "role": role, "sub": str(user)}))
 
 
 def _service_settings(role: str) -> _Settings:
     return _Settings(role, json.dumps({"role": role}))
 
 
-# MATERIALIZED: the settings are read before they are changed.
-_SWITCH = sa.text(
+# PostgreSQL evaluates a list of targets from left to right: what stands is kept before it is changed.
+_ENTER = sa.text(
     """
-    WITH before AS MATERIALIZED (
-      SELECT current_setting('role') AS role,
-             coalesce(current_setting('request.jwt.claims', true), '') AS claims,
-             coalesce(current_setting('request.jwt.claim.sub', true), '') AS sub
-    )
-    SELECT before.role, before.claims, before.sub,
+    SELECT set_config(
+             'chat_schema.outside',
+             coalesce(
+               nullif(current_setting('chat_schema.outside', true), ''),
+               json_build_array(
+                 current_setting('role'),
+                 current_setting('request.jwt.claims', true),
+                 current_setting('request.jwt.claim.sub', true)
+               )::text
+             ),
+             true
+           ),
            set_config('role', :role, true),
            set_config('request.jwt.claims', :claims, true),
            set_config('request.jwt.claim.sub', :sub, true)
+    """
+)
+_LEAVE = sa.text(
+    """
+    WITH before AS MATERIALIZED (SELECT nullif(current_setting('chat_schema.outside', true), '')::json AS outside)
+    SELECT set_config('role', before.outside ->> 0, true),
+           set_config('request.jwt.claims', coalesce(before.outside ->> 1, ''), true),
+           set_config('request.jwt.claim.sub', coalesce(before.outside ->> 2, ''), true),
+           set_config('chat_schema.outside', '', true)
     FROM before
+    WHERE before.outside IS NOT NULL
     """
 )
 
@@ -126,29 +149,22 @@ _SWITCH = sa.text(
 class _Block:
     """One ``with`` block and the connections that it holds for."""
 
+    _entered = count()
+
     def __init__(self, settings: _Settings) -> None:
         self.settings = settings
+        self.number = next(_Block._entered)  # a session may meet a connection that an inner block holds already
         self._switches: weakref.WeakSet[_Switch] = weakref.WeakSet()
 
-    def cover(self, connection: sa.Connection, *, watched: bool = True) -> None:
+    def cover(self, connection: sa.Connection) -> None:
         """Hold for ``connection`` too, at once if a transaction goes on there."""
-        switch = _Switch.of(connection)
+        _cover(connection, [self], watched=True)
+
+    def join(self, switch: _Switch) -> None:
+        """Have a say in what this connection acts as."""
         if self not in switch.blocks:
             switch.blocks.append(self)
             self._switches.add(switch)
-        if watched:
-            switch.watch(connection)
-        if connection.in_transaction():
-            switch.bring_about(connection)
-
-    def cover_new_transaction(self, _: Session, transaction: SessionTransaction, connection: sa.Connection) -> None:
-        """Hold for what a session has begun; a savepoint acts as its transaction does.
-
-        A connection that the session opened for it need not be watched: every savepoint of a transaction that begins
-        within the block goes back to this block's settings.
-        """
-        if not transaction.nested:
-            self.cover(connection, watched=not _connections(transaction)[connection])
 
     def end(self) -> None:
         """Hold no more; transactions that go on have back what they had, from their next statement on."""
@@ -169,8 +185,8 @@ class _Switch:
         self.blocks: list[_Block] = []
         self._watched = False
         self._transaction: weakref.ref[sa.RootTransaction] | None = None  # the one that the next two speak of
-        self._outside: _Settings | None = None  # what it had before the first block; None: never switched
-        self._current: _Settings | None = None  # what it has; None: a rollback may have changed it
+        self._current: _Settings | None = None  # what it acts as; None: what it had before the first block
+        self._certain = True  # False: a rollback may have changed that
         self._switching = False
 
     @classmethod
@@ -191,29 +207,63 @@ class _Switch:
         transaction = connection.get_transaction()
         assert transaction is not None  # noqa: S101  both callers have one
         if self._transaction is None or self._transaction() is not transaction:
-            self._transaction, self._outside, self._current = weakref.ref(transaction), None, None
-        wanted = self.blocks[-1].settings if self.blocks else self._outside
-        if wanted is None or wanted == self._current:
+            self._transaction, self._current, self._certain = weakref.ref(transaction), None, True
+        wanted = max(self.blocks, key=lambda block: block.number).settings if self.blocks else None
+        if wanted == self._current and self._certain:
             return
         _refuse_autocommit(connection)
         self._switching = True
         try:
-            before = connection.execute(_SWITCH, wanted._asdict()).one()
+            if wanted:
+                _send(connection, _ENTER, wanted._asdict())
+            else:
+                _send(connection, _LEAVE, {})
         except DBAPIError as error:
-            raise _explained(error, wanted.role) from error
+            if wanted and (explained := _explained(error, wanted.role)):
+                raise explained from error
+            raise
         finally:
             self._switching = False
-        if self._current == self._outside:  # known to be outside: the caller may have set something else since
-            self._outside = _Settings(*before[:3])
-        self._current = wanted
+        self._current, self._certain = wanted, True
 
     def _before_statement(self, connection: sa.Connection, _: object, statement: str, *__: object) -> None:
         if self._switching:
             return
-        if statement.lstrip()[:8].upper() == "ROLLBACK":  # to a savepoint; nothing else can be sent if it failed
-            self._current = None
-        else:
+        if not _ROLLBACK.match(statement):  # in a transaction that failed nothing else can be sent
             self.bring_about(connection)
+        if "ROLLBACK" in statement.upper():  # to a savepoint, maybe behind a comment or another statement
+            self._certain = False
+
+
+_ROLLBACK = re.compile(r"\s*ROLLBACK\b", re.IGNORECASE)
+
+_blocks_of_sessions: weakref.WeakKeyDictionary[Session, list[_Block]] = weakref.WeakKeyDictionary()
+
+
+@event.listens_for(Session, "after_begin")  # of every session: to listen to one takes longer than what it hears
+def _cover_new_transaction(session: Session, transaction: SessionTransaction, connection: sa.Connection) -> None:
+    """Let a session's blocks hold for the transaction it has begun; a savepoint acts as its transaction does.
+
+    A connection that the session opened for it need not be watched: every savepoint of a transaction that begins
+    within the blocks goes back to the settings of the innermost.
+    """
+    blocks = _blocks_of_sessions.get(session)
+    if blocks and not transaction.nested:
+        _cover(connection, blocks, watched=not _connections(transaction)[connection])
+
+
+def _cover(connection: sa.Connection, blocks: list[_Block], *, watched: bool) -> None:
+    switch = _Switch.of(connection)
+    for block in blocks:
+        block.join(switch)
+    if watched:
+        switch.watch(connection)
+    if connection.in_transaction():
+        try:
+            switch.bring_about(connection)
+        except BaseException:
+            switch.watch(connection)  # whoever goes on all the same is refused again
+            raise
 
 
 @contextmanager
@@ -230,14 +280,18 @@ def _block(target: Session | sa.Connection, settings: _Settings) -> Iterator[Non
     session = target() if isinstance(target, scoped_session) else target
     if session.in_transaction():
         session.flush()
-    event.listen(session, "after_begin", block.cover_new_transaction)
+    blocks = _blocks_of_sessions.setdefault(session, [])
+    blocks.append(block)
     try:
         for connection in _connections(session.get_transaction()):
             block.cover(connection)
         yield
         session.flush()
+    except BaseException:
+        _forget_unwritten(session)
+        raise
     finally:
-        event.remove(session, "after_begin", block.cover_new_transaction)
+        blocks.remove(block)
         block.end()
 
 
@@ -258,6 +312,29 @@ def _entered(target: Session | sa.Connection, settings: _Settings) -> AbstractCo
     return block
 
 
+def _send(connection: sa.Connection, statement: sa.TextClause, values: dict[str, Any]) -> None:
+    """Execute as the driver takes it: what SQLAlchemy does for a result is of no use, and every transaction pays it."""
+    text, order = _for_driver(statement, connection.dialect)
+    connection.exec_driver_sql(text, values if order is None else tuple(values[name] for name in order)).close()
+
+
+@lru_cache(maxsize=64)
+def _for_driver(statement: sa.TextClause, dialect: sa.Dialect) -> tuple[str, tuple[str, ...] | None]:
+    compiled = statement.compile(dialect=dialect)
+    return compiled.string, tuple(compiled.positiontup) if compiled.positiontup is not None else None
+
+
+def _forget_unwritten(session: Session) -> None:
+    """Leave nothing to be written later, as whoever is the caller then. Sends nothing."""
+    for instance in session.new:
+        if instance in session:  # not expunged with its parent
+            session.expunge(instance)
+    for instance in session.deleted:
+        session.add(instance)
+    for instance in session.dirty:
+        session.expire(instance)
+
+
 def _connections(transaction: SessionTransaction | None) -> dict[sa.Connection, bool]:
     """Return the connections of a session's transaction, and of each whether the session opened it itself."""
     entries = () if transaction is None else transaction._connections.values()
@@ -274,8 +351,8 @@ def _refuse_autocommit(connection: sa.Connection) -> None:
         )
 
 
-def _explained(error: DBAPIError, role: str) -> Exception:
-    """Return the error to raise when switching failed: :class:`LoginError` where the role is the reason."""
+def _explained(error: DBAPIError, role: str) -> LoginError | None:
+    """Return the error to raise when switching failed, where the role is the reason."""
     state = getattr(error.orig, "sqlstate", None)
     if state == "42501":
         return LoginError(
@@ -286,7 +363,7 @@ def _explained(error: DBAPIError, role: str) -> Exception:
             f"This server has no role {role}, so nothing was run. Run `chat-schema upgrade head`, or pass role= as the "
             "migrations were told to call it (-x)."
         )
-    return error
+    return None
 
 
 _LOGIN = sa.text(

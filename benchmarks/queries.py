@@ -3,7 +3,8 @@
     python -m benchmarks.queries [--messages 50000 500000] [--rounds 200] [--users 50] [--json FILE]
 
 On a scratch server that is gone afterwards; DATABASE_URL is not looked at. Every user has 50 conversations of 20
-messages, half of them within a tenant, so that a page is as long whatever the number of messages. The sizes, and each
+messages, half of them within a tenant, so that a page is as long whatever the number of messages; and one user a thread
+of 5,000 more, which is read whole to tell what policies cost a row from what they cost a statement. The sizes, and each
 statement with and without policies, take turns, so that what else the machine does falls on all alike.
 
 * **end to end** is what a service waits for: a session, the block, the statement, the rows as objects, the commit.
@@ -35,8 +36,16 @@ from app import database, embedded, queries
 from app.acting_as import acting_as
 from app.queries import ConversationPosition, MessagePosition
 
-SETTINGS = {"shared_buffers": "1GB", "max_wal_size": "8GB", "fsync": "off", "synchronous_commit": "off"}
+SETTINGS = {
+    "shared_buffers": "1GB",
+    "max_wal_size": "8GB",
+    "fsync": "off",
+    "synchronous_commit": "off",
+    "random_page_cost": "1.1",  # as hosts with solid state disks have it
+}
 CONVERSATIONS, MESSAGES = 50, 20  # of a user, of a conversation
+LONG = 5_000  # messages of the one long thread
+LONG_USER, LONG_THREAD = UUID(int=1), UUID(int=2)
 LIMITS = {"growth": 1.2, "policies": 1.1, "context": 1.5}
 
 FILL = f"""
@@ -56,6 +65,12 @@ INSERT INTO messages (conversation_id, user_id, role, content, created_at)
          CASE m % 2 WHEN 1 THEN 'user' ELSE 'assistant' END, repeat('Two seats on Friday, please. ', 10),
          timestamptz '2026-01-01' + k * interval '1 day' + (m + 1) / 2 * interval '1 minute'
   FROM generate_series(1, {CONVERSATIONS}) AS k, generate_series(1, {MESSAGES}) AS m, generate_series(1, :users) AS n;
+INSERT INTO users (id) VALUES ('{LONG_USER}');
+INSERT INTO conversations (id, user_id) VALUES ('{LONG_THREAD}', '{LONG_USER}');
+INSERT INTO messages (conversation_id, user_id, role, content, created_at)
+  SELECT '{LONG_THREAD}', '{LONG_USER}', 'user', repeat('Two seats on Friday, please. ', 10),
+         timestamptz '2026-01-01' + m * interval '1 minute'
+  FROM generate_series(1, {LONG}) AS m;
 SET session_replication_role = DEFAULT;
 """
 
@@ -72,6 +87,7 @@ class Someone:
 
 
 Query = Callable[[Someone], sa.Select[Any]]
+WHOLE = f"{LONG:,} messages of a thread"
 QUERIES: dict[str, Query] = {
     "conversations of a user": lambda one: queries.conversations_of_user(one.user, limit=20),
     "the next of them": lambda one: queries.conversations_of_user(one.user, after=one.conversations, limit=20),
@@ -80,6 +96,7 @@ QUERIES: dict[str, Query] = {
     "the next of it": lambda one: queries.thread(one.conversation, after=one.messages, limit=15),
     "the end of a thread": lambda one: queries.thread_backwards(one.conversation, limit=15),
     "what came before": lambda one: queries.thread_backwards(one.conversation, before=one.messages, limit=15),
+    WHOLE: lambda one: queries.thread(one.conversation, limit=LONG),
 }
 
 
@@ -89,7 +106,13 @@ class Size:
 
     messages: int
     engine: sa.Engine
+    owners_engine: sa.Engine  # of its own: a plan that is kept is made anew whenever the role changes
     people: list[Someone]
+
+    def asking(self, query: str) -> list[Someone]:
+        """Return those who ask this: the long thread is one user's."""
+        reader = dataclasses.replace(self.people[0], user=LONG_USER, conversation=LONG_THREAD)
+        return [reader] if query == WHOLE else self.people
 
 
 @dataclasses.dataclass
@@ -152,7 +175,7 @@ def fill(server: embedded.Server, messages: int, people: int) -> Size:
     with Session(engine) as session:
         found = [someone(session, number) for number in list(chosen)[:people]]
     print(f"{messages:,} messages of {users:,} users: filled in {time.perf_counter() - began:.0f} s", flush=True)
-    return Size(messages, engine, found)
+    return Size(messages, engine, sa.create_engine(engine.url), found)
 
 
 def someone(session: Session, number: int) -> Someone:
@@ -172,7 +195,8 @@ def measure(name: str, sizes: list[Size], rounds: int) -> Iterator[Result]:
     times: dict[tuple[int, str], list[float]] = {}
     for turn in range(-5, rounds):  # the first warm up
         for size in sizes:
-            one = size.people[turn % len(size.people)]
+            people = size.asking(name)
+            one = people[turn % len(people)]
             for way, user in (("user", one.user), ("owner", None)):
                 taken = {"end to end": end_to_end(size, query(one), user)}
                 if turn % 10 == 0:
@@ -185,7 +209,7 @@ def measure(name: str, sizes: list[Size], rounds: int) -> Iterator[Result]:
         yield Result(
             name,
             size.messages,
-            plan(size, query),
+            plan(size, name),
             middle["end to end user"],
             middle["end to end owner"],
             middle["server user"],
@@ -196,7 +220,8 @@ def measure(name: str, sizes: list[Size], rounds: int) -> Iterator[Result]:
 def end_to_end(size: Size, statement: sa.Select[Any], user: UUID | None) -> float:
     """Return how long a service waits for the page, in microseconds."""
     before = time.perf_counter()
-    with Session(size.engine) as session, acting_as(session, user) if user else nullcontext():
+    engine = size.engine if user else size.owners_engine
+    with Session(engine) as session, acting_as(session, user) if user else nullcontext():
         rows = session.scalars(statement).all()
         session.commit()
     taken = time.perf_counter() - before
@@ -207,7 +232,8 @@ def end_to_end(size: Size, statement: sa.Select[Any], user: UUID | None) -> floa
 def on_the_server(size: Size, statement: sa.Select[Any], user: UUID | None) -> float:
     """Return how long the statement takes on the server, in microseconds: the mean of 50 in a loop there."""
     times = 50
-    with Session(size.engine) as session, acting_as(session, user) if user else nullcontext():
+    engine = size.engine if user else size.owners_engine
+    with Session(engine) as session, acting_as(session, user) if user else nullcontext():
         connection = session.connection()
         text = statement.compile(connection, compile_kwargs={"literal_binds": True}).string
         loop = f"""
@@ -224,12 +250,12 @@ def on_the_server(size: Size, statement: sa.Select[Any], user: UUID | None) -> f
     return taken / times * 1e6
 
 
-def plan(size: Size, query: Query) -> str:
+def plan(size: Size, name: str) -> str:
     """Return how the server reads the page for its user: the nodes of the plan and their indexes."""
-    one = size.people[0]
+    one = size.asking(name)[0]
     with Session(size.engine) as session, acting_as(session, one.user):
         connection = session.connection()
-        text = query(one).compile(connection, compile_kwargs={"literal_binds": True}).string
+        text = QUERIES[name](one).compile(connection, compile_kwargs={"literal_binds": True}).string
         [found] = connection.exec_driver_sql("EXPLAIN (FORMAT JSON) " + text.replace("%", "%%")).scalar_one()
     return " < ".join(nodes(found["Plan"]))
 

@@ -48,6 +48,14 @@ def upgrade() -> None:
         ALTER TABLE public.chat_sessions DROP COLUMN messages;
         -- squawk-ignore renaming-table
         ALTER TABLE public.chat_sessions RENAME TO conversations;
+        DO $$
+        BEGIN  -- its text names the table
+          EXECUTE pg_catalog.replace(
+            pg_catalog.pg_get_functiondef('chat_internal.lost_conversation_ids()'::pg_catalog.regprocedure),
+            'public.chat_sessions', 'public.conversations'
+          );
+        END
+        $$;
         ALTER INDEX public.chat_sessions_pkey RENAME TO conversations_pkey;
         ALTER TABLE public.conversations RENAME CONSTRAINT fk_chat_sessions_tenant_id TO fk_conversations_tenant_id;
         ALTER TABLE public.conversations RENAME CONSTRAINT fk_chat_sessions_user_id TO fk_conversations_user_id;
@@ -214,6 +222,14 @@ def downgrade() -> None:
         ALTER TABLE public.conversations RENAME CONSTRAINT fk_conversations_tenant_id TO fk_chat_sessions_tenant_id;
         ALTER INDEX public.conversations_pkey RENAME TO chat_sessions_pkey;
         ALTER TABLE public.conversations RENAME TO chat_sessions;
+        DO $$
+        BEGIN  -- its text names the table
+          EXECUTE pg_catalog.replace(
+            pg_catalog.pg_get_functiondef('chat_internal.lost_conversation_ids()'::pg_catalog.regprocedure),
+            'public.conversations', 'public.chat_sessions'
+          );
+        END
+        $$;
         CREATE OR REPLACE TRIGGER chat_sessions_updated_at BEFORE UPDATE ON public.chat_sessions
         FOR EACH ROW WHEN (OLD.metadata IS NOT DISTINCT FROM NEW.metadata) EXECUTE FUNCTION public.update_updated_at();
         CREATE INDEX idx_chat_sessions_tenant_id ON public.chat_sessions (tenant_id);

@@ -77,9 +77,10 @@ def test_the_service_sees_the_rows_of_all(target: Target) -> None:
 
 
 def test_a_user_comes_as_text_and_with_further_claims(target: Target) -> None:
-    with acting_as(target, str(ANN), claims={"app_metadata": {"plan": "free"}, "sub": str(BEN)}):
+    token = {"app_metadata": {"plan": "free"}, "role": "service_role", "sub": str(BEN)}
+    with acting_as(target, str(ANN), claims=token):
         claims = json.loads(target.execute(sa.text("SELECT current_setting('request.jwt.claims')")).scalar_one())
-    assert claims == {"role": "authenticated", "app_metadata": {"plan": "free"}, "sub": str(ANN)}
+    assert claims == {"app_metadata": {"plan": "free"}, "role": "authenticated", "sub": str(ANN)}
 
 
 @pytest.mark.parametrize("bad", ["admin", "", "' OR true --", f"{ANN}'"])
@@ -230,6 +231,45 @@ def test_a_rollback_to_a_savepoint_in_plain_sql_is_seen_too(target: Target) -> N
         assert who(target) == user(ANN)
 
 
+def test_a_rollback_behind_a_comment_is_seen_too(target: Target) -> None:
+    target.execute(sa.text("SAVEPOINT mine"))
+    with acting_as(target, ANN):
+        who(target)
+        target.execute(sa.text("/* traced */ ROLLBACK TO mine"))
+        assert who(target) == user(ANN)
+    target.execute(sa.text("/* traced */ ROLLBACK TO mine"))
+    assert who(target) == NOBODY
+
+
+BY_HAND = sa.text("SELECT set_config('role', 'service_role', true), set_config('request.jwt.claims', '', true)")
+
+
+@pytest.mark.parametrize("within", [False, True])
+def test_what_was_set_by_hand_and_rolled_back_does_not_come_back(target: Target, within: bool) -> None:
+    who(target)
+    target.execute(sa.text("SAVEPOINT mine"))
+    target.execute(BY_HAND)
+    with acting_as(target, ANN):
+        who(target)
+        if within:
+            target.execute(sa.text("ROLLBACK TO mine"))
+            assert who(target) == user(ANN)
+    assert who(target) == (NOBODY if within else SERVICE)
+    if not within:
+        target.execute(sa.text("ROLLBACK TO mine"))
+        assert who(target) == NOBODY
+
+
+def test_what_is_set_by_hand_within_the_block_ends_with_it(target: Target) -> None:
+    who(target)
+    with acting_as(target, ANN):
+        target.execute(BY_HAND)
+        target.execute(sa.text("SAVEPOINT mine"))
+    assert who(target) == NOBODY
+    target.execute(sa.text("ROLLBACK TO mine"))
+    assert who(target) == NOBODY
+
+
 def test_a_retry_within_the_block_acts_for_the_same_user(target: Target) -> None:
     with acting_as(target, ANN):
         for attempt in range(3):
@@ -282,6 +322,32 @@ def test_what_is_added_within_the_block_is_written_as_its_user(administrator: sa
         session.commit()
 
 
+def test_what_a_failed_block_had_not_written_is_never_written_as_another(administrator: sa.Engine) -> None:
+    def fail_as_ben(session: Session, deleted: Task, changed: Task) -> None:
+        with acting_as(session, BEN), session.no_autoflush:
+            session.add(Task(user_id=ANN, title="forged"))
+            session.delete(deleted)
+            changed.title = "forged"
+            raise KeyError
+
+    with Session(administrator) as session, acting_as_service(session):
+        kept = [Task(user_id=ANN, title=title) for title in ("one", "two")]
+        session.add_all(kept)
+        with pytest.raises(KeyError):
+            fail_as_ben(session, *kept)
+        session.commit()
+        titles = set(session.scalars(sa.select(Task.title).where(Task.user_id == ANN)))
+        assert titles >= {"one", "two"}
+        assert "forged" not in titles
+
+
+def test_the_innermost_block_counts_although_a_session_meets_its_connection_later(engine: sa.Engine) -> None:
+    with engine.connect() as connection, Session(connection) as session, acting_as(session, ANN):
+        with acting_as(connection, BEN):
+            assert who(session) == user(BEN)
+        assert who(session) == user(ANN)
+
+
 def test_autocommit_is_refused(service_url: sa.URL) -> None:
     engine = sa.create_engine(service_url, isolation_level="AUTOCOMMIT", poolclass=sa.NullPool)
     with (
@@ -293,9 +359,10 @@ def test_autocommit_is_refused(service_url: sa.URL) -> None:
     with (
         Session(engine) as session,
         acting_as(session, ANN),
-        pytest.raises(ActingError, match="autocommit"),
     ):
-        session.execute(WHO)
+        for _ in range(2):  # whoever goes on all the same is refused again
+            with pytest.raises(ActingError, match="autocommit"):
+                session.execute(WHO)
 
 
 def test_autocommit_within_the_block_is_refused(engine: sa.Engine) -> None:
