@@ -21,6 +21,10 @@ depends_on = None
 
 
 def upgrade() -> None:
+    op.when("NOT chat_internal.is_adopted('conversations')", backfill_messages)
+
+
+def backfill_messages() -> None:
     op.backfill(
         "messages of chat_sessions",
         table="chat_sessions",

@@ -24,42 +24,9 @@ depends_on = None
 
 
 def upgrade() -> None:
+    op.when("NOT chat_internal.is_adopted('conversations')", contract_chat_sessions)
     op.sql(
         """
-        DROP TRIGGER chat_sessions_expand ON public.chat_sessions;
-        DROP TRIGGER chat_sessions_fill_times ON public.chat_sessions;
-        -- squawk-ignore ban-drop-function
-        DROP FUNCTION chat_internal.expand_written_chat_session();
-        -- squawk-ignore ban-drop-function
-        DROP FUNCTION chat_internal.expand_chat_session(uuid, uuid, jsonb, timestamptz);
-        -- squawk-ignore ban-drop-function
-        DROP FUNCTION chat_internal.fill_session_times();
-        -- squawk-ignore require-concurrent-index-deletion
-        DROP INDEX public.idx_chat_sessions_tenant_id;
-        -- squawk-ignore require-concurrent-index-deletion
-        DROP INDEX public.idx_chat_sessions_user_id;
-        """
-    )
-    op.set_not_null("chat_sessions", "created_at")
-    op.set_not_null("chat_sessions", "updated_at")
-    op.sql(
-        """
-        -- squawk-ignore ban-drop-column
-        ALTER TABLE public.chat_sessions DROP COLUMN messages;
-        -- squawk-ignore renaming-table
-        ALTER TABLE public.chat_sessions RENAME TO conversations;
-        ALTER INDEX public.chat_sessions_pkey RENAME TO conversations_pkey;
-        ALTER TABLE public.conversations RENAME CONSTRAINT fk_chat_sessions_tenant_id TO fk_conversations_tenant_id;
-        ALTER TABLE public.conversations RENAME CONSTRAINT fk_chat_sessions_user_id TO fk_conversations_user_id;
-        ALTER TRIGGER chat_sessions_updated_at ON public.conversations RENAME TO conversations_updated_at;
-        CREATE OR REPLACE TRIGGER conversations_updated_at BEFORE UPDATE ON public.conversations
-        FOR EACH ROW EXECUTE FUNCTION public.update_updated_at();  -- whatever is written: no backfill comes any more
-        ALTER POLICY chat_sessions_select_own ON public.conversations RENAME TO conversations_select_own;
-        ALTER POLICY chat_sessions_insert_own ON public.conversations RENAME TO conversations_insert_own;
-        ALTER POLICY chat_sessions_update_own ON public.conversations RENAME TO conversations_update_own;
-        ALTER POLICY chat_sessions_delete_own ON public.conversations RENAME TO conversations_delete_own;
-        ALTER POLICY chat_sessions_service ON public.conversations RENAME TO conversations_service;
-
         CREATE VIEW public.chat_sessions WITH (security_invoker = true) AS
         SELECT
           c.id,
@@ -140,7 +107,7 @@ def upgrade() -> None:
         REFERENCING NEW TABLE AS added
         FOR EACH STATEMENT EXECUTE FUNCTION chat_internal.touch_conversations();
 
-        CREATE FUNCTION chat_internal.fill_message_owner() RETURNS trigger
+        CREATE OR REPLACE FUNCTION chat_internal.fill_message_owner() RETURNS trigger
         LANGUAGE plpgsql SET search_path = '' AS $$
         BEGIN
           SELECT c.user_id INTO NEW.user_id FROM public.conversations AS c WHERE c.id = NEW.conversation_id;
@@ -148,7 +115,7 @@ def upgrade() -> None:
         END
         $$;
 
-        CREATE TRIGGER messages_fill_owner BEFORE INSERT ON public.messages
+        CREATE OR REPLACE TRIGGER messages_fill_owner BEFORE INSERT ON public.messages
         FOR EACH ROW WHEN (NEW.user_id IS NULL) EXECUTE FUNCTION chat_internal.fill_message_owner();
         """
     )
@@ -161,16 +128,71 @@ def upgrade() -> None:
     )
 
 
+def contract_chat_sessions() -> None:
+    op.sql(
+        """
+        DROP TRIGGER chat_sessions_expand ON public.chat_sessions;
+        DROP TRIGGER chat_sessions_fill_times ON public.chat_sessions;
+        -- squawk-ignore ban-drop-function
+        DROP FUNCTION chat_internal.expand_written_chat_session();
+        -- squawk-ignore ban-drop-function
+        DROP FUNCTION chat_internal.expand_chat_session(uuid, uuid, jsonb, timestamptz);
+        -- squawk-ignore ban-drop-function
+        DROP FUNCTION chat_internal.fill_session_times();
+        -- squawk-ignore require-concurrent-index-deletion
+        DROP INDEX public.idx_chat_sessions_tenant_id;
+        -- squawk-ignore require-concurrent-index-deletion
+        DROP INDEX public.idx_chat_sessions_user_id;
+        """
+    )
+    op.set_not_null("chat_sessions", "created_at")
+    op.set_not_null("chat_sessions", "updated_at")
+    op.sql(
+        """
+        -- squawk-ignore ban-drop-column
+        ALTER TABLE public.chat_sessions DROP COLUMN messages;
+        -- squawk-ignore renaming-table
+        ALTER TABLE public.chat_sessions RENAME TO conversations;
+        ALTER INDEX public.chat_sessions_pkey RENAME TO conversations_pkey;
+        ALTER TABLE public.conversations RENAME CONSTRAINT fk_chat_sessions_tenant_id TO fk_conversations_tenant_id;
+        ALTER TABLE public.conversations RENAME CONSTRAINT fk_chat_sessions_user_id TO fk_conversations_user_id;
+        ALTER TRIGGER chat_sessions_updated_at ON public.conversations RENAME TO conversations_updated_at;
+        CREATE OR REPLACE TRIGGER conversations_updated_at BEFORE UPDATE ON public.conversations
+        FOR EACH ROW EXECUTE FUNCTION public.update_updated_at();  -- whatever is written: no backfill comes any more
+        ALTER POLICY chat_sessions_select_own ON public.conversations RENAME TO conversations_select_own;
+        ALTER POLICY chat_sessions_insert_own ON public.conversations RENAME TO conversations_insert_own;
+        ALTER POLICY chat_sessions_update_own ON public.conversations RENAME TO conversations_update_own;
+        ALTER POLICY chat_sessions_delete_own ON public.conversations RENAME TO conversations_delete_own;
+        ALTER POLICY chat_sessions_service ON public.conversations RENAME TO conversations_service;
+        """
+    )
+
+
 def downgrade() -> None:
     op.sql(
         """
-        DROP TRIGGER messages_fill_owner ON public.messages;
         DROP TRIGGER messages_touch_conversation ON public.messages;
         DROP VIEW public.chat_sessions;
-        DROP FUNCTION chat_internal.fill_message_owner();
         DROP FUNCTION chat_internal.touch_conversations();
         DROP FUNCTION chat_internal.write_chat_session();
+        """
+    )
+    op.when("NOT chat_internal.is_adopted('messages')", stop_filling_owners)
+    op.when("NOT chat_internal.is_adopted('conversations')", restore_chat_sessions)
 
+
+def stop_filling_owners() -> None:
+    op.sql(
+        """
+        DROP TRIGGER messages_fill_owner ON public.messages;
+        DROP FUNCTION chat_internal.fill_message_owner();
+        """
+    )
+
+
+def restore_chat_sessions() -> None:
+    op.sql(
+        """
         ALTER TABLE public.conversations ADD COLUMN messages jsonb;
         ALTER TABLE public.conversations DISABLE TRIGGER conversations_updated_at;
         UPDATE public.conversations AS c
