@@ -150,7 +150,7 @@ def upgrade() -> None:
                   pg_catalog.format('pg_catalog.length(%I) > %s', c.name, c.old_length) END;
                 PERFORM chat_internal.change(p_table, pg_catalog.format('column %I widened', c.name),
                   pg_catalog.format('SELECT chat_internal.set_column_type(%L, %L, %L)', v_table, c.name, c.type),
-                  coalesce(pg_catalog.format('DELETE FROM %s WHERE %s; ', v_table, v_lost), '')
+                  coalesce('DELETE FROM ' || v_table || ' WHERE ' || v_lost || '; ', '')
                   || pg_catalog.format('SELECT chat_internal.set_column_type(%L, %L, %L)', v_table, c.name, c.old_type),
                   v_lost);
               END IF;

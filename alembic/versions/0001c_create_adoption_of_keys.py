@@ -65,7 +65,7 @@ def upgrade() -> None:
           LOOP
             PERFORM chat_internal.change(p_table, pg_catalog.format('constraint %I dropped: %s', k.name, k.text),
               pg_catalog.format('ALTER TABLE %s DROP CONSTRAINT %I', v_table, k.name),
-              coalesce(pg_catalog.format('DELETE FROM %s WHERE %s; ', v_table, k.lost), '')
+              coalesce('DELETE FROM ' || v_table || ' WHERE ' || k.lost || '; ', '')
               || pg_catalog.format('ALTER TABLE %s ADD CONSTRAINT %I %s', v_table, k.name, k.text), k.lost);
           END LOOP;
 

@@ -49,7 +49,7 @@ def upgrade() -> None:
           EXECUTE pg_catalog.format(
             'ALTER TABLE chat_internal.messages ADD CONSTRAINT fk_messages_conversation_id'
             ' FOREIGN KEY (conversation_id, user_id) REFERENCES %s (id, user_id) ON DELETE CASCADE',
-            coalesce(pg_catalog.to_regclass('public.conversations'), 'public.chat_sessions'));
+            coalesce(pg_catalog.to_regclass('public.conversations')::text, 'public.chat_sessions'));
         END $$
         """
     )

@@ -42,7 +42,7 @@ def upgrade() -> None:
           EXECUTE pg_catalog.format(
             'ALTER TABLE chat_internal.chat_session_arrays ADD CONSTRAINT fk_chat_session_arrays_session_id'
             ' FOREIGN KEY (session_id, user_id) REFERENCES %s (id, user_id) ON DELETE CASCADE',
-            coalesce(pg_catalog.to_regclass('public.conversations'), 'public.chat_sessions'));
+            coalesce(pg_catalog.to_regclass('public.conversations')::text, 'public.chat_sessions'));
         END $$
         """
     )
