@@ -60,7 +60,14 @@ PLATFORMS = {
 SUPABASE = ("supabase", "supabase-all")
 OTHERS = tuple(name for name in PLATFORMS if name not in SUPABASE)
 
-PLATFORM_ROLES = ("supa_owner", "authenticator", "supabase_auth_admin", "supabase_admin_like", "neon_owner", "plain_owner")
+PLATFORM_ROLES = (
+    "supa_owner",
+    "authenticator",
+    "supabase_auth_admin",
+    "supabase_admin_like",
+    "neon_owner",
+    "plain_owner",
+)
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.adoption.legacy import PLATFORMS, STARTS, SUPABASE, Place, lost, rows
+from tests.adoption.legacy import PLATFORMS, STARTS, SUPABASE, Place, Rows, lost, rows
 
 EACH = [(start, platform) for start, described in STARTS.items() for platform in described.platforms]
 
@@ -27,10 +27,6 @@ def test_default_privileges_are_those_of_the_day(place: Place, platform: str) ->
 
 
 def test_what_is_lost_is_named() -> None:
-    before = {"tasks": {"1": {"title": "Buy milk", "description": None}, "2": {"title": "Rest", "description": None}}}
-    after = {"tasks": {"1": {"title": "Buy", "description": "1 l", "completed": "t"}}}
-    assert lost(before, after) == [
-        "tasks 1: title 'Buy milk' became 'Buy'",
-        "tasks 2: is missing",
-        "tasks 2: is missing",
-    ]
+    before: Rows = {"tasks": {"1": {"title": "Buy milk", "description": None}, "2": {"title": "Rest"}}}
+    after: Rows = {"tasks": {"1": {"title": "Buy", "description": "1 l", "completed": "t"}}}
+    assert lost(before, after) == ["tasks 1: title 'Buy milk' became 'Buy'", "tasks 2: is missing"]
