@@ -23,8 +23,10 @@ if config.config_file_name and config.attributes.get("configure_logging", True):
     logging.config.fileConfig(config.config_file_name, disable_existing_loggers=False)
 
 
-def is_ours(_object: object, _name: str | None, kind: str, reflected: bool, compare_to: object) -> bool:
-    """Leave tables that only the database has, which are the user's own, out of `alembic check`."""
+def is_ours(found: object, _name: str | None, kind: str, reflected: bool, compare_to: object) -> bool:
+    """Leave out of `alembic check` what only the database has: tables of the user's own, keys to the platform's."""
+    if kind == "foreign_key_constraint" and isinstance(found, sa.ForeignKeyConstraint):
+        return found.referred_table.schema != "auth"
     return not (kind == "table" and reflected and compare_to is None)
 
 

@@ -4,7 +4,7 @@ What:   public.users. An account without password_hash is one whose credential a
 Why:    every other table hangs on it. A user reads its own row and may change its address, no more; password_hash is
         granted to service_role alone, by column.
 Locks:  none on existing tables.
-Undone: the table is dropped; refused while it holds rows.
+Undone: the table is dropped; refused while it holds rows that auth.users does not hold as well.
 
 Revision ID: 0002
 Revises: 0001c
@@ -53,4 +53,6 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    op.release_table("users", what="users")
+    op.release_table(
+        "users", what="users", lost="password_hash IS NOT NULL OR NOT chat_internal.has_auth_users()"
+    )

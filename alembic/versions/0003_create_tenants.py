@@ -8,7 +8,7 @@ Locks:  ShareRowExclusive on public.users for an instant (the foreign key).
 Undone: both tables are dropped; refused while they hold rows.
 
 Revision ID: 0003
-Revises: 0002
+Revises: 0002c
 """
 
 import sqlalchemy as sa
@@ -16,7 +16,7 @@ import sqlalchemy as sa
 from alembic import op
 
 revision = "0003"
-down_revision = "0002"
+down_revision = "0002c"
 branch_labels = None
 depends_on = None
 
