@@ -105,7 +105,7 @@ def upgrade() -> None:
         CREATE FUNCTION chat_internal.release(p_object text) RETURNS void
         LANGUAGE plpgsql SET search_path = '' AS $$
         DECLARE
-          v_table regclass := pg_catalog.to_regclass('public.' || p_object);
+          v_table regclass := pg_catalog.to_regclass('public.' || pg_catalog.split_part(p_object, '.', 1));
           v_undo text;
           v_column text;
           v_was_null boolean;

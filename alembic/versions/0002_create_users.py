@@ -7,7 +7,7 @@ Locks:  none on existing tables.
 Undone: the table is dropped; refused while it holds rows that auth.users does not hold as well.
 
 Revision ID: 0002
-Revises: 0001c
+Revises: 0001d
 """
 
 import sqlalchemy as sa
@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from alembic import op
 
 revision = "0002"
-down_revision = "0001c"
+down_revision = "0001d"
 branch_labels = None
 depends_on = None
 
@@ -53,6 +53,4 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    op.release_table(
-        "users", what="users", lost="password_hash IS NOT NULL OR NOT chat_internal.has_auth_users()"
-    )
+    op.release_table("users", what="users", lost="password_hash IS NOT NULL OR NOT chat_internal.has_auth_users()")

@@ -1,7 +1,8 @@
 """Create nothing, or adopt: conversations that stand already are brought into their final shape.
 
 What:   public.conversations, where an application has made one, gets the columns, keys, indexes and policies that
-        the revisions up to 0013 give to chat_sessions on its way to the same name. Elsewhere nothing happens.
+        the revisions up to 0013 give to chat_sessions on its way to the same name. Elsewhere nothing happens, but
+        for chat_internal.default_conversation_id(), by which two writers meet on one conversation of a user.
 Why:    such a database has no chat_sessions to be expanded; the revisions that do so pass it by. Times that are NULL
         become those of the conversation's first and last message.
 Locks:  AccessExclusive on public.conversations, an instant; then ShareUpdateExclusive while indexes are built.
@@ -23,6 +24,23 @@ depends_on = None
 
 
 def upgrade() -> None:
+    op.sql(
+        """
+        CREATE OR REPLACE FUNCTION chat_internal.default_conversation_id(p_user_id uuid) RETURNS uuid
+        LANGUAGE sql IMMUTABLE PARALLEL SAFE SET search_path = '' AS $$
+          SELECT pg_catalog.encode(
+            pg_catalog.substring(
+              pg_catalog.sha256(
+                pg_catalog.convert_to('chat-schema default conversation ' || p_user_id::text, 'UTF8')
+              ), 1, 16
+            ), 'hex'
+          )::uuid
+        $$
+        """
+    )
+    op.grant_only(
+        "FUNCTION chat_internal.default_conversation_id(uuid)", authenticated="EXECUTE", service_role="EXECUTE"
+    )
     op.stage_table(
         "conversations",
         sa.Column("id", sa.Uuid(), server_default=sa.text("gen_random_uuid()"), nullable=False),
@@ -114,3 +132,4 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     op.release_table("conversations", what="conversations, or what stands in them,")
+    op.sql("DROP FUNCTION chat_internal.default_conversation_id(uuid)")

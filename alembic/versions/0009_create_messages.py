@@ -136,6 +136,7 @@ def adopt_messages() -> None:
         note=True,
     )
     op.sql("DROP TABLE chat_internal.messages_order")
+    op.move_to_owner("messages", "messages")
 
 
 def downgrade() -> None:

@@ -182,7 +182,32 @@ def upgrade() -> None:
         op.grant_only(f"FUNCTION {function}", authenticated="EXECUTE", service_role="EXECUTE")
     for view in ("provider_usage_stats", "daily_message_volume"):
         op.grant_only(view, authenticated="SELECT", service_role="SELECT")
+    op.when("chat_internal.is_adopted('conversation_messages')", follow_sessions)
     op.finish_table("conversation_messages")
+
+
+def follow_sessions() -> None:
+    """Give messages of another owner or brand than their session's, where the operator chose so, those of it."""
+    differs = "(s.user_id, s.brand_id) IS DISTINCT FROM (t.user_id, t.brand_id)"
+    op.move(
+        "conversation_messages",
+        f"""
+        WITH moved AS (
+          UPDATE public.conversation_messages AS t SET user_id = s.user_id, brand_id = s.brand_id
+          FROM public.conversation_sessions AS s, public.conversation_messages AS former
+          WHERE {{batch}} AND former.id = t.id AND s.id = t.session_id AND {differs}
+          RETURNING pg_catalog.jsonb_build_object('id', t.id) AS key,
+            pg_catalog.jsonb_build_object('user_id', former.user_id, 'brand_id', former.brand_id) AS before,
+            pg_catalog.jsonb_build_object('user_id', t.user_id, 'brand_id', t.brand_id) AS after
+        ), kept AS (
+          INSERT INTO chat_internal.adopted_values AS v (object, key, before, after)
+          SELECT 'conversation_messages', m.key, m.before, m.after FROM moved AS m
+          ON CONFLICT (object, key) DO UPDATE SET before = EXCLUDED.before || v.before, after = v.after || EXCLUDED.after
+        )
+        SELECT FROM moved
+        """,
+        pending=f"EXISTS (SELECT FROM public.conversation_sessions AS s WHERE s.id = t.session_id AND {differs})",
+    )
 
 
 def downgrade() -> None:

@@ -12,12 +12,13 @@ from types import MappingProxyType
 from typing import Any
 
 from alembic.operations import Operations
+from alembic.util import CommandError
 from sqlalchemy.sql.schema import SchemaItem
 
 from .backfill import backfill
 from .data_loss import refuse_data_loss
 from .indexes import outside_transaction
-from .registry import identifier, is_offline, literal, operation, quoted, rows, scalar, statement, written_by
+from .registry import is_offline, literal, operation, options_of, quoted, rows, scalar, statement, written_by
 
 log = logging.getLogger("chat_schema")
 
@@ -133,6 +134,101 @@ def fill_adopted(
         operations,
         table,
         lambda: backfill(operations, f"values of {table}", table=table, alias="t", batch=batch, pending=pending),
+    )
+
+
+@operation
+def refuse_obstacles(operations: Operations) -> None:
+    """Stop before anything is changed where what stands in public cannot be adopted.
+
+    Raises :class:`alembic.util.CommandError` that names every obstacle. Offline the script raises instead.
+    """
+    found = f"SELECT chat_internal.adoption_obstacles({str(options_of(operations).moves_strays).lower()})"
+    heading = "What stands in this database cannot be adopted as it is, so nothing of it was changed:"
+    if is_offline(operations):
+        statement(
+            operations,
+            f"DO $$ DECLARE found text := (SELECT string_agg(E'\\n- ' || o, '') FROM ({found} AS o) AS obstacle);"
+            f" BEGIN IF found IS NOT NULL THEN RAISE EXCEPTION '% %', {literal(heading)}, found; END IF; END $$",
+        )
+        return
+    obstacles = [obstacle for (obstacle,) in rows(operations, found)]
+    if obstacles:
+        raise CommandError("\n- ".join([heading, *obstacles]))
+
+
+@operation
+def move(operations: Operations, table: str, batch: str, pending: str) -> None:
+    """Backfill rows ``t`` whose owner is not the owner of what they hang on, if ``-x on-owner-mismatch=move`` says so."""
+    if options_of(operations).moves_strays:
+        backfill(operations, f"owners of {table}", table=table, alias="t", batch=batch, pending=pending)
+
+
+@operation
+def move_to_owner(operations: Operations, table: str, adopted: str) -> None:
+    """Move messages that stand in somebody else's conversation to their writer's default one, if the option says so.
+
+    Where they stood is kept under ``adopted``; a conversation that is made for them goes again with the downgrade.
+    """
+    name = quoted(operations, table)
+    if not options_of(operations).moves_strays:
+        return
+    empty = (
+        "DELETE FROM public.conversations AS c WHERE c.id = chat_internal.default_conversation_id(c.user_id)"
+        " AND c.title = 'Chat History' AND c.metadata = '{}'"
+        f" AND NOT EXISTS (SELECT FROM {name} AS m WHERE m.conversation_id = c.id)"
+    )
+    statement(
+        operations,
+        f"SELECT chat_internal.change({literal(adopted)}, 'default conversations made', '', {literal(empty)})",
+    )
+    move(
+        operations,
+        table,
+        f"""
+        WITH stray AS MATERIALIZED (
+          SELECT t.id, t.user_id, t.conversation_id, t.created_at
+          FROM {name} AS t JOIN public.conversations AS c ON c.id = t.conversation_id
+          WHERE {{batch}} AND c.user_id <> t.user_id
+          FOR NO KEY UPDATE OF t
+        ), owner AS MATERIALIZED (
+          SELECT u.user_id, u.first_at, u.last_at, c.id
+          FROM (
+            SELECT s.user_id, min(s.created_at) AS first_at, max(s.created_at) AS last_at
+            FROM stray AS s GROUP BY s.user_id
+          ) AS u
+          LEFT JOIN LATERAL (
+            SELECT c.id FROM public.conversations AS c
+            WHERE c.user_id = u.user_id AND c.tenant_id IS NULL
+            ORDER BY c.created_at, c.id
+            LIMIT 1
+            FOR KEY SHARE
+          ) AS c ON TRUE
+        ), made AS (
+          INSERT INTO public.conversations AS c (id, user_id, title, created_at, updated_at)
+          SELECT chat_internal.default_conversation_id(o.user_id), o.user_id, 'Chat History',
+                 coalesce(o.first_at, now()), coalesce(o.last_at, now())
+          FROM owner AS o WHERE o.id IS NULL
+          ORDER BY o.user_id
+          ON CONFLICT (id) DO UPDATE SET title = c.title
+          RETURNING id, user_id
+        ), moved AS (
+          UPDATE {name} AS t SET conversation_id = coalesce(o.id, n.id)
+          FROM stray AS s JOIN owner AS o USING (user_id) LEFT JOIN made AS n USING (user_id)
+          WHERE t.id = s.id
+          RETURNING t.id, s.conversation_id AS former, t.conversation_id AS present
+        ), kept AS (
+          INSERT INTO chat_internal.adopted_values AS v (object, key, before, after)
+          SELECT {literal(adopted)}, pg_catalog.jsonb_build_object('id', m.id),
+                 pg_catalog.jsonb_build_object('conversation_id', m.former),
+                 pg_catalog.jsonb_build_object('conversation_id', m.present)
+          FROM moved AS m
+          ON CONFLICT (object, key) DO UPDATE SET before = EXCLUDED.before || v.before, after = v.after || EXCLUDED.after
+        )
+        SELECT FROM moved
+        """,
+        pending="EXISTS (SELECT FROM public.conversations AS c WHERE c.id = t.conversation_id"
+        " AND c.user_id <> t.user_id)",
     )
 
 
