@@ -1,4 +1,4 @@
-"""Create what adopts a table that stands already: the journal of what is changed, and what is put back from it.
+"""Create what adopts a table that stands already: the journal of what is changed, and what puts it back.
 
 What:   in chat_internal the tables adopted (each change with the statements that undo it) and adopted_values (values
         that were changed, before and after); functions that describe an object as the statements which make it
@@ -102,35 +102,40 @@ def upgrade() -> None:
           WHERE i.indrelid = p_table AND i.indisprimary
         $$;
 
-        CREATE FUNCTION chat_internal.release(p_object text) RETURNS void
+        CREATE FUNCTION chat_internal.restore_values(p_object text) RETURNS void
         LANGUAGE plpgsql SET search_path = '' AS $$
         DECLARE
-          v_table regclass := pg_catalog.to_regclass('public.' || pg_catalog.split_part(p_object, '.', 1));
-          v_undo text;
+          v_table regclass := ('public.' || pg_catalog.split_part(p_object, '.', 1))::regclass;
           v_column text;
           v_was_null boolean;
         BEGIN
-          IF EXISTS (SELECT FROM chat_internal.adopted_values AS v WHERE v.object = p_object) THEN
-            EXECUTE pg_catalog.format('ALTER TABLE %s DISABLE TRIGGER USER', v_table);
-            FOR v_column, v_was_null IN
-              SELECT e.key, pg_catalog.bool_or(e.value = 'null')
-              FROM chat_internal.adopted_values AS v, pg_catalog.jsonb_each(v.before) AS e
-              WHERE v.object = p_object GROUP BY e.key
-            LOOP
-              IF v_was_null THEN
-                EXECUTE pg_catalog.format('ALTER TABLE %s ALTER COLUMN %I DROP NOT NULL', v_table, v_column);
-              END IF;
-              -- a value that was changed since stays
-              EXECUTE pg_catalog.format(
-                'UPDATE %1$s AS t SET %2$I = (pg_catalog.jsonb_populate_record(NULL::%1$s, v.before)).%2$I'
-                ' FROM chat_internal.adopted_values AS v'
-                ' WHERE v.object = %3$L AND v.before ? %2$L AND v.key = %4$s'
-                ' AND t.%2$I IS NOT DISTINCT FROM (pg_catalog.jsonb_populate_record(NULL::%1$s, v.after)).%2$I',
-                v_table, v_column, p_object, chat_internal.row_key(v_table, 't'));
-            END LOOP;
-            EXECUTE pg_catalog.format('ALTER TABLE %s ENABLE TRIGGER USER', v_table);
-            DELETE FROM chat_internal.adopted_values AS v WHERE v.object = p_object;
-          END IF;
+          PERFORM pg_catalog.set_config('chat_internal.adopting', 'yes', true);
+          FOR v_column, v_was_null IN
+            SELECT e.key, pg_catalog.bool_or(e.value = 'null')
+            FROM chat_internal.adopted_values AS v, pg_catalog.jsonb_each(v.before) AS e
+            WHERE v.object = p_object GROUP BY e.key
+          LOOP
+            IF v_was_null THEN
+              EXECUTE pg_catalog.format('ALTER TABLE %s ALTER COLUMN %I DROP NOT NULL', v_table, v_column);
+            END IF;
+            -- a value that was changed since stays
+            EXECUTE pg_catalog.format(
+              'UPDATE %1$s AS t SET %2$I = (pg_catalog.jsonb_populate_record(NULL::%1$s, v.before)).%2$I'
+              ' FROM chat_internal.adopted_values AS v'
+              ' WHERE v.object = %3$L AND v.before ? %2$L AND v.key = %4$s'
+              ' AND t.%2$I IS NOT DISTINCT FROM (pg_catalog.jsonb_populate_record(NULL::%1$s, v.after)).%2$I',
+              v_table, v_column, p_object, chat_internal.row_key(v_table, 't'));
+          END LOOP;
+          DELETE FROM chat_internal.adopted_values AS v WHERE v.object = p_object;
+          PERFORM pg_catalog.set_config('chat_internal.adopting', '', true);
+        END
+        $$;
+
+        CREATE FUNCTION chat_internal.release(p_object text) RETURNS void
+        LANGUAGE plpgsql SET search_path = '' AS $$
+        DECLARE
+          v_undo text;
+        BEGIN
           FOR v_undo IN
             SELECT a.undo FROM chat_internal.adopted AS a WHERE a.object = p_object ORDER BY a.ordinal DESC
           LOOP
@@ -195,8 +200,8 @@ def upgrade() -> None:
           FROM pg_catalog.pg_class AS c WHERE c.oid = p_view
         $$;
 
-        -- views that read a column stand in the way of its new type: they are dropped and made again
-        CREATE FUNCTION chat_internal.set_column_type(p_table regclass, p_column text, p_type text) RETURNS void
+        -- drop the views that read a table, or one column of it, and return the statements that make them again
+        CREATE FUNCTION chat_internal.drop_readers(p_table regclass, p_column text, p_why text) RETURNS text[]
         LANGUAGE plpgsql SET search_path = '' AS $$
         DECLARE
           v_view record;
@@ -206,9 +211,9 @@ def upgrade() -> None:
             WITH RECURSIVE reader AS (
               SELECT r.ev_class AS oid, 1 AS depth
               FROM pg_catalog.pg_depend AS d JOIN pg_catalog.pg_rewrite AS r ON r.oid = d.objid
-              JOIN pg_catalog.pg_attribute AS a ON a.attrelid = p_table AND a.attname = p_column
+              LEFT JOIN pg_catalog.pg_attribute AS a ON a.attrelid = p_table AND a.attname = p_column
               WHERE d.classid = 'pg_catalog.pg_rewrite'::regclass AND d.refobjid = p_table
-                AND d.refobjsubid = a.attnum AND r.ev_class <> p_table
+                AND (p_column IS NULL OR d.refobjsubid = a.attnum) AND r.ev_class <> p_table
               UNION
               SELECT r.ev_class, v.depth + 1
               FROM reader AS v JOIN pg_catalog.pg_depend AS d ON d.refobjid = v.oid
@@ -220,13 +225,22 @@ def upgrade() -> None:
             GROUP BY v.oid, c.relkind ORDER BY depth DESC
           LOOP
             IF v_view.relkind <> 'v' THEN
-              RAISE EXCEPTION 'The materialized view % reads %.%, whose type has to change to %. Nothing of this '
-                'revision was applied. Drop the view, run the command again, then create the view again.',
-                v_view.name, p_table, p_column, p_type;
+              RAISE EXCEPTION 'The materialized view % reads %, which %. Nothing of this revision was applied. Drop '
+                'the materialized view, run the command again, then create it again.', v_view.name,
+                pg_catalog.concat_ws('.', p_table, p_column), p_why;
             END IF;
             v_again := chat_internal.view_text(v_view.name) || v_again;
             EXECUTE pg_catalog.format('DROP VIEW %s', v_view.name);
           END LOOP;
+          RETURN v_again;
+        END
+        $$;
+
+        CREATE FUNCTION chat_internal.set_column_type(p_table regclass, p_column text, p_type text) RETURNS void
+        LANGUAGE plpgsql SET search_path = '' AS $$
+        DECLARE
+          v_again text[] := chat_internal.drop_readers(p_table, p_column, 'becomes ' || p_type);
+        BEGIN
           EXECUTE pg_catalog.format('ALTER TABLE %s ALTER COLUMN %I TYPE %s', p_table, p_column, p_type);
           FOR i IN 1 .. pg_catalog.cardinality(v_again) LOOP
             EXECUTE v_again[i];
@@ -244,10 +258,12 @@ FUNCTIONS = (
     "is_adopted(text)",
     "adoption_losses(text, text)",
     "row_key(regclass, text)",
+    "restore_values(text)",
     "release(text)",
     "grants_of(text, text, oid, aclitem[], oid)",
     "policy_text(oid, regclass)",
     "view_text(regclass)",
+    "drop_readers(regclass, text, text)",
     "set_column_type(regclass, text, text)",
 )
 

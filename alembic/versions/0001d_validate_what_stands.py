@@ -103,8 +103,8 @@ def upgrade() -> None:
               t.name, t.roles)
             INTO v_count, v_first;
             IF v_count > 0 THEN
-              RETURN NEXT pg_catalog.format('%s rows of public.%s have a role that this schema has not, such as %s; give '
-                'them one of %s.', v_count, t.name, v_first, t.roles);
+              RETURN NEXT pg_catalog.format('%s rows of public.%s have a role that this schema has not, such as %s; '
+                'give them one of %s.', v_count, t.name, v_first, t.roles);
             END IF;
           END LOOP;
           IF EXISTS (SELECT FROM pg_catalog.pg_attribute AS a
@@ -112,8 +112,8 @@ def upgrade() -> None:
             EXECUTE 'SELECT count(*), (array_agg(d.id))[1:3]::text FROM (SELECT min(u.id::text) AS id FROM public.users'
               ' AS u WHERE u.email IS NOT NULL GROUP BY u.email HAVING count(*) > 1) AS d' INTO v_count, v_first;
             IF v_count > 0 THEN
-              RETURN NEXT pg_catalog.format('%s addresses stand in more than one row of public.users, such as that of %s; '
-                'an address is unique here.', v_count, v_first);
+              RETURN NEXT pg_catalog.format('%s addresses stand in more than one row of public.users, such as that of '
+                '%s; an address is unique here.', v_count, v_first);
             END IF;
           END IF;
         END

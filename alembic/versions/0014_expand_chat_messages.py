@@ -131,6 +131,9 @@ def give_way() -> None:
         WHERE i.indrelid = 'public.chat_messages'::regclass
           AND c.relname IN ('idx_chat_messages_conversation', 'idx_chat_messages_conv_created');
 
+        SELECT chat_internal.change('chat_messages.conversation_id', 'values kept', '',
+          'SELECT chat_internal.restore_values(''chat_messages.conversation_id'')');
+
         SELECT chat_internal.change('chat_messages.conversation_id', 'key and CHECK added', '',
           'ALTER TABLE public.chat_messages DROP CONSTRAINT fk_chat_messages_conversation,'
           ' DROP CONSTRAINT ck_chat_messages_conversation_id_present');

@@ -202,7 +202,8 @@ def follow_sessions() -> None:
         ), kept AS (
           INSERT INTO chat_internal.adopted_values AS v (object, key, before, after)
           SELECT 'conversation_messages', m.key, m.before, m.after FROM moved AS m
-          ON CONFLICT (object, key) DO UPDATE SET before = EXCLUDED.before || v.before, after = v.after || EXCLUDED.after
+          ON CONFLICT (object, key) DO UPDATE
+          SET before = EXCLUDED.before || v.before, after = v.after || EXCLUDED.after
         )
         SELECT FROM moved
         """,

@@ -85,7 +85,8 @@ def fill_adopted(
     """Replace the NULLs of an adopted ``table``: ``values`` is column -> expression on the row ``t``.
 
     The NULLs are kept for the downgrade; with ``note`` metadata.legacy.was_null names their columns too. NULLs of
-    ``derived`` columns, which adoption has added, are not worth keeping. Locks: the rows of one batch, until its commit.
+    ``derived`` columns, which adoption has added, are not worth keeping.
+    Locks: the rows of one batch, until its commit.
     """
     name = quoted(operations, table)
     pending = " OR ".join(f"t.{column} IS NULL" for column in (*values, *derived))
@@ -126,7 +127,8 @@ def fill_adopted(
         ), kept AS (
           INSERT INTO chat_internal.adopted_values AS v (object, key, before, after)
           SELECT {literal(table)}, c.key, c.before, c.after FROM changed AS c WHERE c.was_null
-          ON CONFLICT (object, key) DO UPDATE SET before = EXCLUDED.before || v.before, after = v.after || EXCLUDED.after
+          ON CONFLICT (object, key) DO UPDATE
+          SET before = EXCLUDED.before || v.before, after = v.after || EXCLUDED.after
         )
         SELECT FROM changed
     """
@@ -159,7 +161,7 @@ def refuse_obstacles(operations: Operations) -> None:
 
 @operation
 def move(operations: Operations, table: str, batch: str, pending: str) -> None:
-    """Backfill rows ``t`` whose owner is not the owner of what they hang on, if ``-x on-owner-mismatch=move`` says so."""
+    """Backfill rows ``t`` whose owner is not that of what they hang on, if ``-x on-owner-mismatch=move`` says so."""
     if options_of(operations).moves_strays:
         backfill(operations, f"owners of {table}", table=table, alias="t", batch=batch, pending=pending)
 
@@ -223,7 +225,8 @@ def move_to_owner(operations: Operations, table: str, adopted: str) -> None:
                  pg_catalog.jsonb_build_object('conversation_id', m.former),
                  pg_catalog.jsonb_build_object('conversation_id', m.present)
           FROM moved AS m
-          ON CONFLICT (object, key) DO UPDATE SET before = EXCLUDED.before || v.before, after = v.after || EXCLUDED.after
+          ON CONFLICT (object, key) DO UPDATE
+          SET before = EXCLUDED.before || v.before, after = v.after || EXCLUDED.after
         )
         SELECT FROM moved
         """,
@@ -303,7 +306,8 @@ def when(
             depth = next(number for number in itertools.count() if f"$when{number}$" not in text)
             statement(
                 operations,
-                f"DO $do{depth}$ BEGIN IF {answer} THEN EXECUTE $when{depth}$\n{text}\n$when{depth}$; END IF; END $do{depth}$",
+                f"DO $do{depth}$ BEGIN IF {answer} THEN EXECUTE $when{depth}$\n{text}\n$when{depth}$;"
+                f" END IF; END $do{depth}$",
             )
 
 

@@ -1,8 +1,12 @@
-"""Create the rest of adoption: constraints, indexes, policies, and the whole in its order.
+"""Create what adopts a table as a whole: indexes, triggers, policies, grants, and the order of it.
 
-What:   adopt_constraints(), adopt_indexes(), adopt_table(), adoption_steps(), finish_adoption(), see 0001b.
-Why:    a revision of its own only because one file with both would be too long to read.
-Locks:  none on existing tables.
+What:   adopt_table() moves the table that a revision has built in chat_internal to public where none stands, and
+        otherwise changes the one that does. adoption_steps() says what is left for outside a transaction (indexes,
+        validations), finish_adoption() ends it.
+Why:    the strong lock is held for catalog work alone. Indexes of ours that stand with another definition are renamed,
+        built anew and then dropped, so that queries have one at any moment. All policies of the table give way (a
+        permissive one left over would open it), each named in the log, and so do triggers that ours replace.
+Locks:  none here; adopt_table() and finish_adoption() take AccessExclusive on their table, an instant.
 Undone: the functions are dropped.
 
 Revision ID: 0001c
@@ -17,7 +21,6 @@ branch_labels = None
 depends_on = None
 
 FUNCTIONS = (
-    "adopt_constraints(text)",
     "replaced_uniques(text)",
     "adopt_indexes(text)",
     "adopt_triggers(text)",
@@ -30,73 +33,6 @@ FUNCTIONS = (
 def upgrade() -> None:
     op.sql(
         r"""
-        CREATE FUNCTION chat_internal.adopt_constraints(p_table text) RETURNS void
-        LANGUAGE plpgsql SET search_path = '' AS $$
-        DECLARE
-          v_table text := 'public.' || pg_catalog.quote_ident(p_table);
-          v_new regclass := ('chat_internal.' || p_table)::regclass;
-          k record;
-          v_lost text;
-        BEGIN
-          FOR k IN  -- what gives way: narrower CHECKs of role, keys that one of ours replaces
-            SELECT o.conname AS name, pg_catalog.pg_get_constraintdef(o.oid) AS text,
-              CASE
-                WHEN o.contype = 'c' THEN
-                  pg_catalog.format('(%s) IS FALSE', pg_catalog.pg_get_expr(o.conbin, o.conrelid))
-                WHEN o.confrelid = pg_catalog.to_regclass('auth.users') THEN pg_catalog.format(
-                  'NOT EXISTS (SELECT FROM auth.users AS u WHERE u.id = %s.%I)', v_table, a.attname)
-              END AS lost
-            FROM pg_catalog.pg_constraint AS o
-            JOIN pg_catalog.pg_attribute AS a ON a.attrelid = o.conrelid AND a.attnum = o.conkey[1]
-            WHERE o.conrelid = v_table::regclass AND NOT EXISTS (
-                SELECT FROM pg_catalog.pg_constraint AS n WHERE n.conrelid = v_new
-                  AND pg_catalog.pg_get_constraintdef(n.oid)
-                    = pg_catalog.replace(pg_catalog.pg_get_constraintdef(o.oid), ' NOT VALID', ''))
-              AND (o.contype = 'c' AND a.attname = 'role' AND pg_catalog.cardinality(o.conkey) = 1
-                OR o.contype = 'f' AND EXISTS (
-                  SELECT FROM pg_catalog.pg_constraint AS n WHERE n.conrelid = v_new AND n.contype = 'f'
-                    AND (n.confrelid = o.confrelid OR o.confrelid = pg_catalog.to_regclass('auth.users')
-                         AND n.confrelid = 'public.users'::regclass)
-                    AND (SELECT pg_catalog.array_agg(x.attname) FROM pg_catalog.pg_attribute AS x
-                         WHERE x.attrelid = v_new AND x.attnum = ANY (n.conkey))
-                     @> (SELECT pg_catalog.array_agg(x.attname) FROM pg_catalog.pg_attribute AS x
-                         WHERE x.attrelid = o.conrelid AND x.attnum = ANY (o.conkey))))
-            ORDER BY o.contype, o.conname
-          LOOP
-            PERFORM chat_internal.change(p_table, pg_catalog.format('constraint %I dropped: %s', k.name, k.text),
-              pg_catalog.format('ALTER TABLE %s DROP CONSTRAINT %I', v_table, k.name),
-              coalesce('DELETE FROM ' || v_table || ' WHERE ' || k.lost || '; ', '')
-              || pg_catalog.format('ALTER TABLE %s ADD CONSTRAINT %I %s', v_table, k.name, k.text), k.lost);
-          END LOOP;
-
-          PERFORM chat_internal.adopt_columns(p_table);
-
-          FOR k IN
-            SELECT n.conname AS name, n.contype AS type, pg_catalog.pg_get_constraintdef(n.oid) AS text,
-              (SELECT o.conname FROM pg_catalog.pg_constraint AS o WHERE o.conrelid = v_table::regclass
-                 AND pg_catalog.replace(pg_catalog.pg_get_constraintdef(o.oid), ' NOT VALID', '')
-                   = pg_catalog.pg_get_constraintdef(n.oid)
-               ORDER BY o.conname <> n.conname, o.conname LIMIT 1) AS old_name
-            FROM pg_catalog.pg_constraint AS n
-            WHERE n.conrelid = v_new AND n.contype IN ('p', 'c', 'f')
-            ORDER BY n.contype <> 'p', n.conname
-          LOOP
-            IF k.old_name IS NULL AND k.type = 'p' THEN
-              RAISE EXCEPTION '% has another primary key than %, so nothing of this revision was applied. It is another '
-                'application''s table, or needs that key first.', v_table, k.text;
-            ELSIF k.old_name IS NULL THEN
-              PERFORM chat_internal.change(p_table, pg_catalog.format('constraint %I added', k.name),
-                pg_catalog.format('ALTER TABLE %s ADD CONSTRAINT %I %s NOT VALID', v_table, k.name, k.text),
-                pg_catalog.format('ALTER TABLE %s DROP CONSTRAINT IF EXISTS %I', v_table, k.name));
-            ELSIF k.old_name <> k.name THEN
-              PERFORM chat_internal.change(p_table, pg_catalog.format('constraint %I renamed to %I', k.old_name, k.name),
-                pg_catalog.format('ALTER TABLE %s RENAME CONSTRAINT %I TO %I', v_table, k.old_name, k.name),
-                pg_catalog.format('ALTER TABLE %s RENAME CONSTRAINT %I TO %I', v_table, k.name, k.old_name));
-            END IF;
-          END LOOP;
-        END
-        $$;
-
         CREATE FUNCTION chat_internal.adopt_indexes(p_table text) RETURNS void
         LANGUAGE plpgsql SET search_path = '' AS $$
         DECLARE
@@ -166,7 +102,8 @@ def upgrade() -> None:
             WHERE o.tgrelid = v_table::regclass AND NOT o.tgisinternal
               AND (n.tgname IS NOT NULL AND (o.tgenabled <> 'O' OR pg_catalog.pg_get_triggerdef(o.oid)
                   <> pg_catalog.replace(pg_catalog.pg_get_triggerdef(n.oid), ' ON chat_internal.', ' ON public.'))
-                OR n.tgname IS NULL AND p.prosrc ~* '^\s*begin\s+new\.updated_at\s*:?=\s*(now\(\)|\w+_timestamp\s*(\(\))?);\s*return\s+new;\s*end;?\s*$')
+                OR n.tgname IS NULL AND p.prosrc ~* ('^\s*begin\s+new\.updated_at\s*:?='
+                  '\s*(now\(\)|\w+_timestamp\s*(\(\))?);\s*return\s+new;\s*end;?\s*$'))
           LOOP
             PERFORM chat_internal.change(p_table, pg_catalog.format('trigger %I dropped', g.name),
               pg_catalog.format('DROP TRIGGER %I ON %s', g.name, v_table),
@@ -198,7 +135,8 @@ def upgrade() -> None:
           v_granted text;
         BEGIN
           IF v_old IS NULL AND p_create THEN
-            PERFORM chat_internal.change(p_table, 'created', pg_catalog.format('ALTER TABLE %s SET SCHEMA public', v_new),
+            PERFORM chat_internal.change(p_table, 'created',
+              pg_catalog.format('ALTER TABLE %s SET SCHEMA public', v_new),
               pg_catalog.format('DROP TABLE public.%I', p_table));
             RETURN;
           ELSIF v_old IS NULL OR EXISTS (
@@ -230,9 +168,9 @@ def upgrade() -> None:
             PERFORM chat_internal.change(p_table, pg_catalog.format('policy %I dropped', p.name),
               pg_catalog.format('DROP POLICY %I ON %s', p.name, v_old), p.text);
           END LOOP;
+          PERFORM chat_internal.adopt_triggers(p_table);
           PERFORM chat_internal.adopt_constraints(p_table);
           PERFORM chat_internal.adopt_indexes(p_table);
-          PERFORM chat_internal.adopt_triggers(p_table);
           FOR p IN
             SELECT n.polname AS name, chat_internal.policy_text(n.oid, v_old) AS text FROM pg_catalog.pg_policy AS n
             WHERE n.polrelid = v_new AND NOT EXISTS (SELECT FROM pg_catalog.pg_policy AS o
@@ -254,7 +192,8 @@ def upgrade() -> None:
         CREATE FUNCTION chat_internal.adoption_steps(p_table text) RETURNS SETOF text
         LANGUAGE sql STABLE SET search_path = '' AS $$
           WITH new_index AS (
-            SELECT c.oid, c.relname AS name, pg_catalog.to_regclass('public.' || pg_catalog.quote_ident(c.relname)) AS old
+            SELECT c.oid, c.relname AS name,
+                   pg_catalog.to_regclass('public.' || pg_catalog.quote_ident(c.relname)) AS old
             FROM pg_catalog.pg_index AS n JOIN pg_catalog.pg_class AS c ON c.oid = n.indexrelid
             WHERE n.indrelid = pg_catalog.to_regclass('chat_internal.' || p_table) AND NOT n.indisprimary
           ), step (place, name, text) AS (

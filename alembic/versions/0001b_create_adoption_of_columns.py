@@ -1,14 +1,12 @@
-"""Create the functions that bring a table, view or function that stands already into the shape of this chain.
+"""Create what brings a function, a view, columns and constraints that stand already into the shape of this chain.
 
-What:   a revision builds each table aside, in chat_internal. adopt_table() moves it to public where no such table
-        stands; otherwise it compares the catalogs of the two and changes the one in public until they agree.
-        adoption_steps() says what is left for outside a transaction (indexes, validations) and finish_adoption()
-        ends it. adopt_function() and adopt_view() replace. update_updated_at() is the first thing to be adopted.
+What:   adopt_function() and adopt_view() replace one that stands; adopt_columns() and adopt_constraints() compare the
+        table of that name in chat_internal, as a revision builds it there, with the one in public, and change that
+        one until they agree. public.update_updated_at() is the first thing to be adopted.
 Why:    one definition of each table serves the empty database and the one that is in use, and whatever differs is
-        found, not listed. Each step looks before it changes, so that a rerun after a kill goes on. Nothing rewrites
-        a table. What is not ours stays: columns, indexes, triggers, constraints, views. What gives way: policies (a
-        permissive one left over would open the table), CHECKs of role, keys and triggers that ours replace.
-Locks:  none here; adopt_table() and finish_adoption() take AccessExclusive on their table, an instant.
+        found, not listed. Each step looks before it changes, so that a rerun after a kill goes on. No table is
+        rewritten. What is not ours stays, but for CHECKs of role and keys that ours replace.
+Locks:  none here; adopt_table() of the next revision takes AccessExclusive on its table, an instant.
 Undone: the functions are dropped; update_updated_at() is given back.
 
 Revision ID: 0001b
@@ -28,6 +26,7 @@ FUNCTIONS = (
     "adopt_view(text, text)",
     "index_text(oid, text)",
     "adopt_columns(text)",
+    "adopt_constraints(text)",
 )
 
 
@@ -175,6 +174,77 @@ def upgrade() -> None:
                   pg_catalog.format('ALTER TABLE %1$s DROP CONSTRAINT IF EXISTS %3$I, ALTER COLUMN %2$I DROP NOT NULL',
                     v_table, c.name, 'ck_' || p_table || '_' || c.name || '_present'));
               END IF;
+            END IF;
+          END LOOP;
+        END
+        $$;
+
+        CREATE FUNCTION chat_internal.adopt_constraints(p_table text) RETURNS void
+        LANGUAGE plpgsql SET search_path = '' AS $$
+        DECLARE
+          v_table text := 'public.' || pg_catalog.quote_ident(p_table);
+          v_new regclass := ('chat_internal.' || p_table)::regclass;
+          k record;
+          v_lost text;
+        BEGIN
+          FOR k IN  -- what gives way: narrower CHECKs of role, keys that one of ours replaces
+            SELECT o.conname AS name, pg_catalog.pg_get_constraintdef(o.oid) AS text,
+              CASE
+                WHEN o.contype = 'c' THEN
+                  pg_catalog.format('(%s) IS FALSE', pg_catalog.pg_get_expr(o.conbin, o.conrelid))
+                WHEN o.confrelid = pg_catalog.to_regclass('auth.users') THEN pg_catalog.format(
+                  'NOT EXISTS (SELECT FROM auth.users AS u WHERE u.id = %s.%I)', v_table, a.attname)
+              END AS lost
+            FROM pg_catalog.pg_constraint AS o
+            JOIN pg_catalog.pg_attribute AS a ON a.attrelid = o.conrelid AND a.attnum = o.conkey[1]
+            WHERE o.conrelid = v_table::regclass AND NOT EXISTS (
+                SELECT FROM pg_catalog.pg_constraint AS n WHERE n.conrelid = v_new
+                  AND pg_catalog.pg_get_constraintdef(n.oid)
+                    = pg_catalog.replace(pg_catalog.pg_get_constraintdef(o.oid), ' NOT VALID', ''))
+              AND (o.contype = 'c' AND a.attname = 'role' AND pg_catalog.cardinality(o.conkey) = 1
+                OR o.contype = 'f' AND EXISTS (
+                  SELECT FROM pg_catalog.pg_constraint AS n WHERE n.conrelid = v_new AND n.contype = 'f'
+                    AND (n.confrelid = o.confrelid OR o.confrelid = pg_catalog.to_regclass('auth.users')
+                         AND n.confrelid = 'public.users'::regclass)
+                    AND (SELECT pg_catalog.array_agg(x.attname) FROM pg_catalog.pg_attribute AS x
+                         WHERE x.attrelid = v_new AND x.attnum = ANY (n.conkey))
+                     @> (SELECT pg_catalog.array_agg(x.attname) FROM pg_catalog.pg_attribute AS x
+                         WHERE x.attrelid = o.conrelid AND x.attnum = ANY (o.conkey))))
+            ORDER BY o.contype, o.conname
+          LOOP
+            PERFORM chat_internal.change(p_table, pg_catalog.format('constraint %I dropped: %s', k.name, k.text),
+              pg_catalog.format('ALTER TABLE %s DROP CONSTRAINT %I', v_table, k.name),
+              coalesce('DELETE FROM ' || v_table || ' WHERE ' || k.lost || '; ', '')
+              || pg_catalog.format('ALTER TABLE %s ADD CONSTRAINT %I %s', v_table, k.name, k.text), k.lost);
+          END LOOP;
+
+          PERFORM chat_internal.adopt_columns(p_table);
+          -- values go back once our constraints are gone and before the older ones are there again
+          PERFORM chat_internal.change(p_table, 'values kept', '',
+                                       pg_catalog.format('SELECT chat_internal.restore_values(%L)', p_table));
+
+          FOR k IN
+            SELECT n.conname AS name, n.contype AS type, pg_catalog.pg_get_constraintdef(n.oid) AS text,
+              (SELECT o.conname FROM pg_catalog.pg_constraint AS o WHERE o.conrelid = v_table::regclass
+                 AND pg_catalog.replace(pg_catalog.pg_get_constraintdef(o.oid), ' NOT VALID', '')
+                   = pg_catalog.pg_get_constraintdef(n.oid)
+               ORDER BY o.conname <> n.conname, o.conname LIMIT 1) AS old_name
+            FROM pg_catalog.pg_constraint AS n
+            WHERE n.conrelid = v_new AND n.contype IN ('p', 'c', 'f')
+            ORDER BY n.contype <> 'p', n.conname
+          LOOP
+            IF k.old_name IS NULL AND k.type = 'p' THEN
+              RAISE EXCEPTION '% has another primary key than %, so nothing of this revision was applied. It is '
+                'another application''s table, or needs that key first.', v_table, k.text;
+            ELSIF k.old_name IS NULL THEN
+              PERFORM chat_internal.change(p_table, pg_catalog.format('constraint %I added', k.name),
+                pg_catalog.format('ALTER TABLE %s ADD CONSTRAINT %I %s NOT VALID', v_table, k.name, k.text),
+                pg_catalog.format('ALTER TABLE %s DROP CONSTRAINT IF EXISTS %I', v_table, k.name));
+            ELSIF k.old_name <> k.name THEN
+              PERFORM chat_internal.change(p_table,
+                pg_catalog.format('constraint %I renamed to %I', k.old_name, k.name),
+                pg_catalog.format('ALTER TABLE %s RENAME CONSTRAINT %I TO %I', v_table, k.old_name, k.name),
+                pg_catalog.format('ALTER TABLE %s RENAME CONSTRAINT %I TO %I', v_table, k.name, k.old_name));
             END IF;
           END LOOP;
         END
