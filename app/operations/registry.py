@@ -84,7 +84,7 @@ def written_by(operations: Operations, function: Callable[[], Any]) -> list[str]
     """Return the statements that ``function`` would write into the script; only offline."""
     impl = operations.get_context().impl
     written: list[str] = []
-    before, impl.static_output = impl.static_output, written.append  # type: ignore[method-assign]
+    before, impl.static_output = impl.static_output, written.append  # type: ignore[method-assign,assignment]
     try:
         function()
     finally:
