@@ -24,7 +24,7 @@ HEAD = """
     CREATE TABLE conversation (id uuid PRIMARY KEY);
     CREATE TABLE message (conversation_id uuid, seq bigint GENERATED ALWAYS AS IDENTITY, content jsonb);
     CREATE FUNCTION messages_of(p_id uuid) RETURNS jsonb STABLE LANGUAGE sql AS
-      $$ SELECT coalesce(jsonb_agg(content ORDER BY seq), '[]') FROM message WHERE conversation_id = p_id $$;
+      $$ SELECT coalesce(jsonb_agg(content ORDER BY seq), '[]') FROM public.message WHERE conversation_id = p_id $$;
     CREATE FUNCTION write_session() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NEW; END $$;
 """
 COMPUTED = "SELECT id, messages_of(id) AS messages FROM conversation"
@@ -49,7 +49,10 @@ FORMS = {
         "CREATE VIEW session AS SELECT id, messages FROM inner_session",
         "no unique or exclusion constraint matching the ON CONFLICT specification",
     ),
-    "a materialized view": (f"CREATE MATERIALIZED VIEW session AS {COMPUTED}", "cannot change materialized view"),
+    "a materialized view": (
+        f"CREATE MATERIALIZED VIEW session AS {COMPUTED}; CREATE UNIQUE INDEX key ON session (id)",
+        "cannot change materialized view",
+    ),
     "a foreign table": (
         "CREATE EXTENSION postgres_fdw; CREATE SERVER here FOREIGN DATA WRAPPER postgres_fdw;"
         "CREATE FOREIGN TABLE session (id uuid, messages jsonb) SERVER here",
