@@ -1,8 +1,7 @@
 """Create what every table leans on: the three roles, the schema for internals, the caller's identity.
 
 What:   roles anon, authenticated and service_role where the server has them not; in chat_internal the functions
-        current_user_id() and has_auth_users(), the names of the roles and the positions of backfills;
-        public.update_updated_at().
+        current_user_id() and has_auth_users(), the names of the roles and the positions of backfills.
 Why:    policies ask who the caller is through one function, so that the rule stands in one place. It reads the two
         settings that PostgREST and our own services fill per transaction; after that transaction they read '' and
         not NULL. Whether a platform keeps the accounts is asked of the catalog by the shape of auth.users alone: a
@@ -40,22 +39,6 @@ def upgrade() -> None:
         """
     )
     op.grant_only("FUNCTION chat_internal.current_user_id()", authenticated="EXECUTE", service_role="EXECUTE")
-
-    op.sql(
-        """
-        CREATE FUNCTION public.update_updated_at() RETURNS trigger
-        LANGUAGE plpgsql SET search_path = '' AS $$
-        BEGIN
-          -- a statement that sets the column itself (a new message moving its conversation) is left alone
-          IF NEW.updated_at IS NOT DISTINCT FROM OLD.updated_at THEN
-            NEW.updated_at := pg_catalog.now();
-          END IF;
-          RETURN NEW;
-        END
-        $$
-        """
-    )
-    op.grant_only("FUNCTION update_updated_at()")
 
     op.create_table(
         "backfill_progress",
@@ -106,6 +89,5 @@ def downgrade() -> None:
     op.sql("ALTER TABLE chat_internal.alembic_version DISABLE ROW LEVEL SECURITY")
     op.drop_table("role_names", schema="chat_internal")
     op.drop_table("backfill_progress", schema="chat_internal")
-    op.sql("DROP FUNCTION public.update_updated_at()")
     op.sql("DROP FUNCTION chat_internal.current_user_id()")
     op.revoke_schema_usage("chat_internal", of=["authenticated", "service_role"])

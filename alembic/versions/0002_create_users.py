@@ -7,7 +7,7 @@ Locks:  none on existing tables.
 Undone: the table is dropped; refused while it holds rows that auth.users does not hold as well.
 
 Revision ID: 0002
-Revises: 0001
+Revises: 0001d
 """
 
 import sqlalchemy as sa
@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from alembic import op
 
 revision = "0002"
-down_revision = "0001"
+down_revision = "0001d"
 branch_labels = None
 depends_on = None
 
@@ -23,7 +23,7 @@ SELF = "id = (SELECT chat_internal.current_user_id())"
 
 
 def upgrade() -> None:
-    op.create_table(
+    op.stage_table(
         "users",
         sa.Column("id", sa.Uuid(), server_default=sa.text("gen_random_uuid()"), nullable=False),
         sa.Column("email", sa.String(255), nullable=True),
@@ -33,26 +33,24 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name="users_pkey"),
         sa.CheckConstraint("password_hash IS NULL OR email IS NOT NULL", name=op.f("ck_users_password_needs_email")),
     )
-    op.create_index("idx_users_email", "users", ["email"], unique=True)
+    op.create_index("idx_users_email", "users", ["email"], unique=True, schema="chat_internal")
     op.sql(
-        "CREATE TRIGGER users_updated_at BEFORE UPDATE ON public.users"
+        "CREATE TRIGGER users_updated_at BEFORE UPDATE ON chat_internal.users"
         " FOR EACH ROW EXECUTE FUNCTION public.update_updated_at()"
     )
 
-    op.enable_row_level_security("users")
-    op.create_policy("users_select_own", "users", "SELECT", to="authenticated", using=SELF)
-    op.create_policy("users_update_own", "users", "UPDATE", to="authenticated", using=SELF, check=SELF)
-    op.create_service_policy("users")
+    op.enable_row_level_security("chat_internal.users")
+    op.create_policy("users_select_own", "chat_internal.users", "SELECT", to="authenticated", using=SELF)
+    op.create_policy("users_update_own", "chat_internal.users", "UPDATE", to="authenticated", using=SELF, check=SELF)
+    op.create_service_policy("chat_internal.users")
     op.grant_only(
-        "users",
+        "chat_internal.users",
         authenticated="SELECT (id, email, created_at, updated_at), UPDATE (email)",
         service_role="SELECT, INSERT, UPDATE, DELETE",
     )
+    op.adopt_table("users")
+    op.finish_table("users")
 
 
 def downgrade() -> None:
-    op.refuse_data_loss(
-        "users",
-        "SELECT count(*) FROM public.users WHERE password_hash IS NOT NULL OR NOT chat_internal.has_auth_users()",
-    )
-    op.drop_table("users")
+    op.release_table("users", what="users", lost="password_hash IS NOT NULL OR NOT chat_internal.has_auth_users()")

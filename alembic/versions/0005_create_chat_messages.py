@@ -21,7 +21,7 @@ depends_on = None
 
 
 def upgrade() -> None:
-    op.create_table(
+    op.stage_table(
         "chat_messages",
         sa.Column("id", sa.Uuid(), server_default=sa.text("gen_random_uuid()"), nullable=False),
         sa.Column("user_id", sa.Uuid(), nullable=False),
@@ -29,19 +29,25 @@ def upgrade() -> None:
         sa.Column("content", sa.Text(), nullable=False),
         sa.Column("created_at", sa.TIMESTAMP(timezone=True), server_default=sa.text("now()"), nullable=True),
         sa.PrimaryKeyConstraint("id", name="chat_messages_pkey"),
-        sa.ForeignKeyConstraint(["user_id"], ["users.id"], name="fk_chat_messages_user_id", ondelete="CASCADE"),
+        sa.ForeignKeyConstraint(["user_id"], ["public.users.id"], name="fk_chat_messages_user_id", ondelete="CASCADE"),
     )
-    op.create_index("idx_chat_messages_user_created", "chat_messages", ["user_id", sa.text("created_at DESC")])
-
-    op.enable_row_level_security("chat_messages")
-    op.create_owner_policies("chat_messages", owner="user_id = (SELECT chat_internal.current_user_id())")
-    op.grant_only(
+    op.create_index(
+        "idx_chat_messages_user_created",
         "chat_messages",
+        ["user_id", sa.text("created_at DESC")],
+        schema="chat_internal",
+    )
+
+    op.enable_row_level_security("chat_internal.chat_messages")
+    op.create_owner_policies("chat_internal.chat_messages", owner="user_id = (SELECT chat_internal.current_user_id())")
+    op.grant_only(
+        "chat_internal.chat_messages",
         authenticated="SELECT, INSERT, UPDATE, DELETE",
         service_role="SELECT, INSERT, UPDATE, DELETE",
     )
+    op.adopt_table("chat_messages")
+    op.finish_table("chat_messages")
 
 
 def downgrade() -> None:
-    op.refuse_data_loss("chat messages", "SELECT count(*) FROM public.chat_messages")
-    op.drop_table("chat_messages")
+    op.release_table("chat_messages", what="chat messages")

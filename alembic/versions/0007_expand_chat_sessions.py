@@ -28,7 +28,46 @@ branch_labels = None
 depends_on = None
 
 
+LOST = """
+CREATE FUNCTION chat_internal.lost_conversation_ids() RETURNS SETOF uuid
+LANGUAGE sql STABLE PARALLEL SAFE SECURITY DEFINER SET search_path = ''
+BEGIN ATOMIC  -- parsed once, so that it follows the table when that is renamed
+  -- along the index on (user_id, tenant_id): as many steps as tenants, however many conversations
+  WITH RECURSIVE me (id) AS MATERIALIZED (
+    SELECT chat_internal.current_user_id()
+  ), tenant (id) AS (
+    (SELECT c.tenant_id FROM {table} AS c
+     WHERE c.user_id = (SELECT me.id FROM me) AND c.tenant_id IS NOT NULL
+     ORDER BY c.tenant_id LIMIT 1)
+    UNION ALL
+    SELECT (SELECT c.tenant_id FROM {table} AS c
+            WHERE c.user_id = (SELECT me.id FROM me) AND c.tenant_id > t.id
+            ORDER BY c.tenant_id LIMIT 1)
+    FROM tenant AS t
+    WHERE t.id IS NOT NULL
+  )
+  SELECT c.id
+  FROM tenant AS t
+  JOIN {table} AS c ON c.tenant_id = t.id AND c.user_id = (SELECT me.id FROM me)
+  WHERE NOT EXISTS (
+    SELECT FROM public.tenant_users AS tu
+    WHERE tu.tenant_id = t.id AND tu.user_id = (SELECT me.id FROM me)
+  );
+END
+"""
+
+
 def upgrade() -> None:
+    op.when("NOT chat_internal.is_adopted('conversations')", expand_chat_sessions)
+    op.when(
+        "chat_internal.is_adopted('conversations')",
+        then=lambda: op.sql(LOST.replace("{table}", "public.conversations")),
+        otherwise=lambda: op.sql(LOST.replace("{table}", "public.chat_sessions")),
+    )
+    op.grant_only("FUNCTION chat_internal.lost_conversation_ids()", authenticated="EXECUTE", service_role="EXECUTE")
+
+
+def expand_chat_sessions() -> None:
     op.add_column(
         "chat_sessions",
         sa.Column("title", sa.Text(), server_default=sa.text("'New Conversation'"), nullable=True),
@@ -55,41 +94,16 @@ def upgrade() -> None:
         "CREATE OR REPLACE TRIGGER chat_sessions_updated_at BEFORE UPDATE ON public.chat_sessions FOR EACH ROW"
         " WHEN (OLD.metadata IS NOT DISTINCT FROM NEW.metadata) EXECUTE FUNCTION public.update_updated_at()"
     )
-    op.sql(
-        """
-        CREATE FUNCTION chat_internal.lost_conversation_ids() RETURNS SETOF uuid
-        LANGUAGE sql STABLE PARALLEL SAFE SECURITY DEFINER SET search_path = ''
-        BEGIN ATOMIC  -- parsed once, so that it follows the table when that is renamed
-          -- along the index on (user_id, tenant_id): as many steps as tenants, however many conversations
-          WITH RECURSIVE me (id) AS MATERIALIZED (
-            SELECT chat_internal.current_user_id()
-          ), tenant (id) AS (
-            (SELECT c.tenant_id FROM public.chat_sessions AS c
-             WHERE c.user_id = (SELECT me.id FROM me) AND c.tenant_id IS NOT NULL
-             ORDER BY c.tenant_id LIMIT 1)
-            UNION ALL
-            SELECT (SELECT c.tenant_id FROM public.chat_sessions AS c
-                    WHERE c.user_id = (SELECT me.id FROM me) AND c.tenant_id > t.id
-                    ORDER BY c.tenant_id LIMIT 1)
-            FROM tenant AS t
-            WHERE t.id IS NOT NULL
-          )
-          SELECT c.id
-          FROM tenant AS t
-          JOIN public.chat_sessions AS c ON c.tenant_id = t.id AND c.user_id = (SELECT me.id FROM me)
-          WHERE NOT EXISTS (
-            SELECT FROM public.tenant_users AS tu
-            WHERE tu.tenant_id = t.id AND tu.user_id = (SELECT me.id FROM me)
-          );
-        END
-        """
-    )
-    op.grant_only("FUNCTION chat_internal.lost_conversation_ids()", authenticated="EXECUTE", service_role="EXECUTE")
     op.add_not_null_check("chat_sessions", "created_at")
     op.add_not_null_check("chat_sessions", "updated_at")
 
 
 def downgrade() -> None:
+    op.sql("DROP FUNCTION chat_internal.lost_conversation_ids()")
+    op.when("NOT chat_internal.is_adopted('conversations')", restore_chat_sessions)
+
+
+def restore_chat_sessions() -> None:
     op.refuse_data_loss(
         "titles and metadata of conversations",
         "SELECT count(*) FROM public.chat_sessions"
@@ -99,7 +113,6 @@ def downgrade() -> None:
     op.drop_not_null_check("chat_sessions", "created_at")
     op.sql("DROP TRIGGER chat_sessions_fill_times ON public.chat_sessions")
     op.sql("DROP FUNCTION chat_internal.fill_session_times()")
-    op.sql("DROP FUNCTION chat_internal.lost_conversation_ids()")
     op.sql(
         """
         ALTER TABLE public.chat_sessions DISABLE TRIGGER chat_sessions_updated_at;

@@ -25,42 +25,28 @@ depends_on = None
 
 
 def upgrade() -> None:
+    op.when("NOT chat_internal.is_adopted('conversations')", contract_chat_sessions)
     op.sql(
         """
-        DROP TRIGGER chat_sessions_expand ON public.chat_sessions;
-        DROP TRIGGER chat_sessions_fill_times ON public.chat_sessions;
-        -- squawk-ignore ban-drop-function
-        DROP FUNCTION chat_internal.expand_written_chat_session();
-        -- squawk-ignore ban-drop-function
-        DROP FUNCTION chat_internal.expand_chat_session(uuid, uuid, jsonb, timestamptz);
-        -- squawk-ignore ban-drop-function
-        DROP FUNCTION chat_internal.fill_session_times();
-        -- squawk-ignore require-concurrent-index-deletion
-        DROP INDEX public.idx_chat_sessions_tenant_id;
-        -- squawk-ignore require-concurrent-index-deletion
-        DROP INDEX public.idx_chat_sessions_user_id;
+        -- where conversations had its arrays still, 0011 has kept them
+        SELECT chat_internal.change('conversations.messages', 'column dropped',
+          'ALTER TABLE public.conversations DROP COLUMN messages',
+          $undo$
+            SELECT pg_catalog.set_config('chat_internal.adopting', 'yes', true);
+            ALTER TABLE public.conversations ADD COLUMN messages jsonb;
+            UPDATE public.conversations AS c SET messages = a.messages
+            FROM chat_internal.chat_session_arrays AS a WHERE a.session_id = c.id AND a.messages IS NOT NULL;
+            SELECT pg_catalog.set_config('chat_internal.adopting', '', true);
+          $undo$ || coalesce('ALTER TABLE public.conversations ALTER COLUMN messages SET DEFAULT '
+                             || pg_catalog.pg_get_expr(d.adbin, d.adrelid), ''))
+        FROM pg_catalog.pg_attribute AS a
+        LEFT JOIN pg_catalog.pg_attrdef AS d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
+        WHERE a.attrelid = pg_catalog.to_regclass('public.conversations') AND a.attname = 'messages'
+          AND a.atttypid = 'jsonb'::regtype AND NOT a.attisdropped
         """
     )
-    op.set_not_null("chat_sessions", "created_at")
-    op.set_not_null("chat_sessions", "updated_at")
     op.sql(
         """
-        -- squawk-ignore ban-drop-column
-        ALTER TABLE public.chat_sessions DROP COLUMN messages;
-        -- squawk-ignore renaming-table
-        ALTER TABLE public.chat_sessions RENAME TO conversations;
-        ALTER INDEX public.chat_sessions_pkey RENAME TO conversations_pkey;
-        ALTER TABLE public.conversations RENAME CONSTRAINT fk_chat_sessions_tenant_id TO fk_conversations_tenant_id;
-        ALTER TABLE public.conversations RENAME CONSTRAINT fk_chat_sessions_user_id TO fk_conversations_user_id;
-        ALTER TRIGGER chat_sessions_updated_at ON public.conversations RENAME TO conversations_updated_at;
-        CREATE OR REPLACE TRIGGER conversations_updated_at BEFORE UPDATE ON public.conversations
-        FOR EACH ROW EXECUTE FUNCTION public.update_updated_at();  -- whatever is written: no backfill comes any more
-        ALTER POLICY chat_sessions_select_own ON public.conversations RENAME TO conversations_select_own;
-        ALTER POLICY chat_sessions_insert_own ON public.conversations RENAME TO conversations_insert_own;
-        ALTER POLICY chat_sessions_update_own ON public.conversations RENAME TO conversations_update_own;
-        ALTER POLICY chat_sessions_delete_own ON public.conversations RENAME TO conversations_delete_own;
-        ALTER POLICY chat_sessions_service ON public.conversations RENAME TO conversations_service;
-
         CREATE VIEW public.chat_sessions WITH (security_invoker = true) AS
         SELECT
           CASE WHEN true THEN c.id END AS id,  -- the planner sees through it, PostgREST does not
@@ -170,7 +156,7 @@ def upgrade() -> None:
         REFERENCING NEW TABLE AS added
         FOR EACH STATEMENT EXECUTE FUNCTION chat_internal.touch_conversations();
 
-        CREATE FUNCTION chat_internal.fill_message_owner() RETURNS trigger
+        CREATE OR REPLACE FUNCTION chat_internal.fill_message_owner() RETURNS trigger
         LANGUAGE plpgsql SET search_path = '' AS $$
         BEGIN
           SELECT c.user_id INTO NEW.user_id FROM public.conversations AS c WHERE c.id = NEW.conversation_id;
@@ -178,10 +164,11 @@ def upgrade() -> None:
         END
         $$;
 
-        CREATE TRIGGER messages_fill_owner BEFORE INSERT ON public.messages
+        CREATE OR REPLACE TRIGGER messages_fill_owner BEFORE INSERT ON public.messages
         FOR EACH ROW WHEN (NEW.user_id IS NULL) EXECUTE FUNCTION chat_internal.fill_message_owner();
         """
     )
+    op.release("readers of chat_sessions")  # views of the application's own, now on the view of that name
     for function in ("write_chat_session()", "touch_conversations()", "fill_message_owner()"):
         op.grant_only(f"FUNCTION chat_internal.{function}")
     op.grant_only(
@@ -191,17 +178,88 @@ def upgrade() -> None:
     )
 
 
-def downgrade() -> None:
+def contract_chat_sessions() -> None:
     op.sql(
         """
-        DROP TRIGGER messages_fill_owner ON public.messages;
+        INSERT INTO chat_internal.adopted (object, what, undo)
+        SELECT 'readers of chat_sessions', 'set aside', pg_catalog.array_to_string(
+          chat_internal.drop_readers('public.chat_sessions', 'messages', 'becomes rows of another table'), ';');
+        DROP TRIGGER chat_sessions_expand ON public.chat_sessions;
+        DROP TRIGGER chat_sessions_fill_times ON public.chat_sessions;
+        -- squawk-ignore ban-drop-function
+        DROP FUNCTION chat_internal.expand_written_chat_session();
+        -- squawk-ignore ban-drop-function
+        DROP FUNCTION chat_internal.expand_chat_session(uuid, uuid, jsonb, timestamptz);
+        -- squawk-ignore ban-drop-function
+        DROP FUNCTION chat_internal.fill_session_times();
+        -- squawk-ignore require-concurrent-index-deletion
+        DROP INDEX public.idx_chat_sessions_tenant_id;
+        -- squawk-ignore require-concurrent-index-deletion
+        DROP INDEX public.idx_chat_sessions_user_id;
+        """
+    )
+    op.set_not_null("chat_sessions", "created_at")
+    op.set_not_null("chat_sessions", "updated_at")
+    op.sql(
+        """
+        -- squawk-ignore ban-drop-column
+        ALTER TABLE public.chat_sessions DROP COLUMN messages;
+        -- squawk-ignore renaming-table
+        ALTER TABLE public.chat_sessions RENAME TO conversations;
+        ALTER INDEX public.chat_sessions_pkey RENAME TO conversations_pkey;
+        ALTER TABLE public.conversations RENAME CONSTRAINT fk_chat_sessions_tenant_id TO fk_conversations_tenant_id;
+        ALTER TABLE public.conversations RENAME CONSTRAINT fk_chat_sessions_user_id TO fk_conversations_user_id;
+        ALTER TRIGGER chat_sessions_updated_at ON public.conversations RENAME TO conversations_updated_at;
+        CREATE OR REPLACE TRIGGER conversations_updated_at BEFORE UPDATE ON public.conversations
+        FOR EACH ROW EXECUTE FUNCTION public.update_updated_at();  -- whatever is written: no backfill comes any more
+        ALTER POLICY chat_sessions_select_own ON public.conversations RENAME TO conversations_select_own;
+        ALTER POLICY chat_sessions_insert_own ON public.conversations RENAME TO conversations_insert_own;
+        ALTER POLICY chat_sessions_update_own ON public.conversations RENAME TO conversations_update_own;
+        ALTER POLICY chat_sessions_delete_own ON public.conversations RENAME TO conversations_delete_own;
+        ALTER POLICY chat_sessions_service ON public.conversations RENAME TO conversations_service;
+        """
+    )
+
+
+def downgrade() -> None:
+    op.when("NOT chat_internal.is_adopted('conversations')", set_readers_aside)
+    op.sql(
+        """
         DROP TRIGGER messages_touch_conversation ON public.messages;
         DROP VIEW public.chat_sessions;
         NOTIFY pgrst, 'reload schema';
-        DROP FUNCTION chat_internal.fill_message_owner();
         DROP FUNCTION chat_internal.touch_conversations();
         DROP FUNCTION chat_internal.write_chat_session();
+        """
+    )
+    op.when("NOT chat_internal.is_adopted('messages')", stop_filling_owners)
+    op.when("NOT chat_internal.is_adopted('conversations')", restore_chat_sessions)
+    op.release("readers of chat_sessions")
+    op.release("conversations.messages")
 
+
+def set_readers_aside() -> None:
+    op.sql(
+        """
+        INSERT INTO chat_internal.adopted (object, what, undo)
+        SELECT 'readers of chat_sessions', 'set aside', pg_catalog.array_to_string(
+          chat_internal.drop_readers('public.chat_sessions', NULL, 'becomes a table'), ';')
+        """
+    )
+
+
+def stop_filling_owners() -> None:
+    op.sql(
+        """
+        DROP TRIGGER messages_fill_owner ON public.messages;
+        DROP FUNCTION chat_internal.fill_message_owner();
+        """
+    )
+
+
+def restore_chat_sessions() -> None:
+    op.sql(
+        """
         ALTER TABLE public.conversations ADD COLUMN messages jsonb;
         ALTER TABLE public.conversations DISABLE TRIGGER conversations_updated_at;
         UPDATE public.conversations AS c
