@@ -131,8 +131,9 @@ def upgrade() -> None:
         END
         $$;
 
+        -- bodies of older functions name tables without their schema, so they are taken as they are
         CREATE FUNCTION chat_internal.release(p_object text) RETURNS void
-        LANGUAGE plpgsql SET search_path = '' AS $$
+        LANGUAGE plpgsql SET search_path = '' SET check_function_bodies = off AS $$
         DECLARE
           v_undo text;
         BEGIN

@@ -110,6 +110,7 @@ def give_way() -> None:
     """Keep for the downgrade the key and the indexes that the column has had, and drop or rename what ours replace."""
     op.sql(
         """
+        SET LOCAL search_path = '';  -- so that the texts name the schema of every table
         SELECT chat_internal.change('chat_messages.conversation_id',
           pg_catalog.format('constraint %I dropped: %s', k.conname, pg_catalog.pg_get_constraintdef(k.oid)),
           pg_catalog.format('ALTER TABLE public.chat_messages DROP CONSTRAINT %I', k.conname),
@@ -137,6 +138,7 @@ def give_way() -> None:
         SELECT chat_internal.change('chat_messages.conversation_id', 'key and CHECK added', '',
           'ALTER TABLE public.chat_messages DROP CONSTRAINT fk_chat_messages_conversation,'
           ' DROP CONSTRAINT ck_chat_messages_conversation_id_present');
+        SET LOCAL search_path TO DEFAULT;
         """
     )
 

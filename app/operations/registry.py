@@ -84,11 +84,15 @@ def written_by(operations: Operations, function: Callable[[], Any]) -> list[str]
     """Return the statements that ``function`` would write into the script; only offline."""
     impl = operations.get_context().impl
     written: list[str] = []
-    before, impl.static_output = impl.static_output, written.append  # type: ignore[method-assign]
+    outer = vars(impl).get("static_output")
+    impl.static_output = written.append  # type: ignore[method-assign,assignment]
     try:
         function()
     finally:
-        impl.static_output = before  # type: ignore[method-assign]
+        if outer is None:
+            del impl.static_output
+        else:
+            impl.static_output = outer  # type: ignore[method-assign]
     return [text.strip().rstrip(";") for text in written]
 
 

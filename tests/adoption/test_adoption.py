@@ -4,6 +4,7 @@
 ``CHAT_SCHEMA_TEST_KILLS`` is how many times an upgrade is killed on its way to head (default 5).
 """
 
+import json
 import os
 import random
 import time
@@ -20,7 +21,7 @@ from tests.adoption.old_clients import CLIENTS, Working
 from tests.live.command_line import alembic, wait_for
 from tests.migrations.test_stairs import differences
 
-READY = ("empty",)
+READY = ("empty", "1a", "1b", "2", "3a", "3b", "3b-kept", "4a", "4b")
 KILLS = int(os.environ.get("CHAT_SCHEMA_TEST_KILLS", "5"))
 
 EACH = [(start, platform) for start in READY for platform in legacy.STARTS[start].platforms]
@@ -81,6 +82,11 @@ def at_head(place: Place, columns: dict[str, list[str]]) -> Rows:
             for key, array in kept:
                 if key in found[table]:
                     found[table][key]["messages"] = array
+    for row in [row for table in found.values() for row in table.values() if row.get("metadata")]:
+        metadata = json.loads(row["metadata"] or "")
+        if "was_null" in metadata.get("legacy", {}):  # what adoption notes there
+            del metadata["legacy"]
+            row["metadata"] = json.dumps(metadata, ensure_ascii=False)
     for (table, key), changed in MOVED.items():
         for column in changed & set(found.get(table, {}).get(key, {})):
             del found[table][key][column]
