@@ -4,8 +4,9 @@ What:   rename with everything that carries the name; the array column goes (cha
         chat_sessions reads the rows as arrays and takes inserts, whole-array updates and deletes; a new message
         moves its conversation's updated_at.
 Why:    old clients go on with the statements they have, under the policies of the tables (security_invoker, and
-        triggers that run as the caller). What a view with INSTEAD OF triggers cannot take is INSERT ... ON
-        CONFLICT.
+        triggers that run as the caller). No view with INSTEAD OF triggers takes INSERT ... ON CONFLICT. PostgREST
+        writes that where it knows a primary key and a plain INSERT where it does not, with the request's headers in
+        a setting; so the view hides its key, and an upsert is told by its header.
 Locks:  AccessExclusive on public.chat_sessions, ShareRowExclusive on public.messages, an instant: all of it is
         catalog work.
 Undone: the table has its name and its column back. An array whose rows nobody changed is given back byte for byte;
@@ -48,7 +49,7 @@ def upgrade() -> None:
         """
         CREATE VIEW public.chat_sessions WITH (security_invoker = true) AS
         SELECT
-          c.id,
+          CASE WHEN true THEN c.id END AS id,  -- the planner sees through it, PostgREST does not
           c.tenant_id,
           c.user_id,
           coalesce(
@@ -62,10 +63,15 @@ def upgrade() -> None:
           c.created_at,
           c.updated_at
         FROM public.conversations AS c;
-        ALTER VIEW public.chat_sessions ALTER COLUMN messages SET DEFAULT '[]';
 
         CREATE FUNCTION chat_internal.write_chat_session() RETURNS trigger
         LANGUAGE plpgsql SET search_path = '' AS $$
+        DECLARE
+          made public.conversations;
+          duplicates text := substring(
+            nullif(pg_catalog.current_setting('request.headers', true), '')::json ->> 'prefer'
+            FROM 'resolution=([a-z]+)-duplicates'
+          );
         BEGIN
           IF TG_OP = 'DELETE' THEN
             DELETE FROM public.conversations AS c WHERE c.id = OLD.id AND c.user_id = OLD.user_id;
@@ -79,7 +85,30 @@ def upgrade() -> None:
               coalesce(NEW.created_at, NEW.updated_at, pg_catalog.now()),
               coalesce(NEW.updated_at, NEW.created_at, pg_catalog.now())
             )
-            RETURNING c.id, c.created_at, c.updated_at INTO NEW.id, NEW.created_at, NEW.updated_at;
+            ON CONFLICT (id) DO NOTHING
+            RETURNING c.* INTO made;
+            IF NOT FOUND THEN
+              IF duplicates = 'ignore' THEN
+                RETURN NULL;
+              ELSIF duplicates = 'merge' THEN  -- what was not sent is NULL here, and stays
+                UPDATE public.chat_sessions AS s
+                SET tenant_id = coalesce(NEW.tenant_id, s.tenant_id),
+                    messages = coalesce(NEW.messages, s.messages),
+                    created_at = coalesce(NEW.created_at, s.created_at),
+                    updated_at = coalesce(NEW.updated_at, s.updated_at)
+                WHERE s.id = NEW.id AND s.user_id = NEW.user_id
+                RETURNING s.tenant_id, s.messages, s.created_at, s.updated_at
+                INTO NEW.tenant_id, NEW.messages, NEW.created_at, NEW.updated_at;
+                IF FOUND THEN
+                  RETURN NEW;
+                END IF;
+              END IF;
+              RAISE unique_violation USING MESSAGE = 'a chat session with this id stands already';
+            END IF;
+            NEW.id := made.id;
+            NEW.messages := coalesce(NEW.messages, '[]');
+            NEW.created_at := made.created_at;
+            NEW.updated_at := made.updated_at;
           ELSE
             IF (NEW.id, NEW.user_id) IS DISTINCT FROM (OLD.id, OLD.user_id) THEN
               RAISE EXCEPTION 'id and user_id of a chat session never change'
@@ -106,6 +135,7 @@ def upgrade() -> None:
 
         CREATE TRIGGER chat_sessions_write INSTEAD OF INSERT OR UPDATE OR DELETE ON public.chat_sessions
         FOR EACH ROW EXECUTE FUNCTION chat_internal.write_chat_session();
+        NOTIFY pgrst, 'reload schema';
 
         CREATE FUNCTION chat_internal.touch_conversations() RETURNS trigger
         LANGUAGE plpgsql SET search_path = '' AS $$
@@ -197,6 +227,7 @@ def downgrade() -> None:
         """
         DROP TRIGGER messages_touch_conversation ON public.messages;
         DROP VIEW public.chat_sessions;
+        NOTIFY pgrst, 'reload schema';
         DROP FUNCTION chat_internal.touch_conversations();
         DROP FUNCTION chat_internal.write_chat_session();
         """

@@ -15,6 +15,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Any
+from unittest.mock import ANY
 from uuid import uuid4
 
 import psycopg
@@ -38,14 +39,20 @@ class Api:
         self._connection.close()
 
     def request(
-        self, user: str, statement: str, parameters: Sequence[object] = (), *, role: str = "authenticated"
+        self,
+        user: str,
+        statement: str,
+        parameters: Sequence[object] = (),
+        *,
+        role: str = "authenticated",
+        prefer: str = "return=representation",
     ) -> list[Row]:
         claims = {"sub": user, "role": role} if role == "authenticated" else {"role": role}
         with self._connection.transaction():
             self._connection.execute(
                 "SELECT set_config('search_path', '\"public\", \"extensions\"', true), set_config('role', %s, true),"
-                " set_config('request.jwt.claims', %s, true)",
-                [role, json.dumps(claims)],
+                " set_config('request.jwt.claims', %s, true), set_config('request.headers', %s, true)",
+                [role, json.dumps(claims), json.dumps({"prefer": prefer})],
             )
             answer = self._connection.execute(
                 f"WITH pgrst_source AS ({statement}) SELECT coalesce(json_agg(_postgrest_t), '[]')"
@@ -56,20 +63,58 @@ class Api:
         found: list[Row] = answer[0]
         return found
 
-    def insert(self, user: str, table: str, row: Row, *, upsert: bool = False, role: str = "authenticated") -> Row:
-        """POST with ``Prefer: return=representation``; with ``upsert`` also ``resolution=merge-duplicates``."""
+    def insert(
+        self,
+        user: str,
+        table: str,
+        row: Row,
+        *,
+        upsert: bool = False,
+        on_conflict: str | None = None,
+        role: str = "authenticated",
+    ) -> Row:
+        """POST with ``Prefer: return=representation``; with ``upsert`` also ``resolution=merge-duplicates``.
+
+        The conflict is one of the column ``on_conflict`` (``?on_conflict=``), or of the primary key where PostgREST
+        knows of one; where it does not, an upsert is a plain INSERT.
+        """
         columns = ", ".join(f'"{column}"' for column in sorted(row))
         changes = ", ".join(f'"{column}" = EXCLUDED."{column}"' for column in sorted(row))
-        conflict = f' ON CONFLICT("id") DO UPDATE SET {changes}' if upsert else ""
-        [written] = self.request(
-            user,
+        target = on_conflict or (self._primary_key(table) if upsert else None)
+        conflict = f' ON CONFLICT("{target}") DO UPDATE SET {changes}' if upsert and target else ""
+        statement = (
             f'INSERT INTO "public"."{table}"({columns}) SELECT {columns}'
             f' FROM json_populate_recordset(null::"public"."{table}", %s::json)'
-            f'{conflict} RETURNING "public"."{table}".*',
-            [json.dumps([row])],
-            role=role,
+            f'{conflict} RETURNING "public"."{table}".*'
         )
+        prefer = "return=representation" + (",resolution=merge-duplicates" if upsert else "")
+        try:
+            [written] = self.request(user, statement, [json.dumps([row])], role=role, prefer=prefer)
+        except psycopg.errors.InvalidColumnReference:
+            if on_conflict or self._primary_key(table) == target:
+                raise
+            return self.insert(user, table, row, upsert=upsert, role=role)  # it has read the catalog anew meanwhile
         return written
+
+    def _primary_key(self, relation: str) -> str | None:
+        """Return what PostgREST takes for the key: that of a table, or of the one whose key column a view shows."""
+        with self._connection.transaction():
+            found = self._connection.execute(
+                r"""
+                SELECT a.attname FROM pg_constraint AS k
+                JOIN pg_attribute AS a ON a.attrelid = k.conrelid AND k.conkey = ARRAY[a.attnum]
+                WHERE k.contype = 'p' AND (k.conrelid, a.attnum) IN (
+                  SELECT r.oid, n FROM to_regclass(%(name)s) AS r(oid), generate_series(1, 99) AS n
+                  UNION ALL
+                  SELECT (shown[2])::oid, (shown[3])::int
+                  FROM pg_rewrite AS w, regexp_matches(w.ev_action::text,
+                    ':resname (\S+) :ressortgroupref \d+ :resorigtbl (\d+) :resorigcol (\d+)', 'g') AS shown
+                  WHERE w.ev_class = to_regclass(%(name)s)
+                )
+                """,
+                {"name": f"public.{relation}"},
+            ).fetchone()
+        return found[0] if found else None
 
     def select(
         self, user: str, table: str, where: Mapping[str, str] = {}, order: str = "created_at", *, newest: bool = True
@@ -277,14 +322,18 @@ class ChatSessions(Hosted):
         assert other["messages"] == []
         assert len(api.delete(USER, "chat_sessions", {"id": other["id"]})) == 1
         self.kept[session] = [question, answer]
-        self.newcomer()
 
-    def upsert(self) -> None:
-        """Write a session as ``.upsert()`` does: once as a new one, once over it."""
-        row: Row = {"id": str(uuid4()), "tenant_id": ACME, "user_id": USER, "messages": []}
-        self.api.insert(USER, "chat_sessions", row, upsert=True)
-        row["messages"] = [{"role": "user", "content": "again"}]
-        assert self.api.insert(USER, "chat_sessions", row, upsert=True)["messages"] == row["messages"]
+        row: Row = {"id": str(uuid4()), "tenant_id": ACME, "user_id": USER, "messages": [question]}
+        made = api.insert(USER, "chat_sessions", row, upsert=True)
+        assert made["messages"] == [question]
+        row["messages"] = [question, answer]
+        assert api.insert(USER, "chat_sessions", row, upsert=True) == {
+            **made,
+            "messages": [question, answer],
+            "updated_at": ANY,
+        }
+        self.kept[row["id"]] = [question, answer]
+        self.newcomer()
 
     def found(self) -> dict[str, object]:
         every = self.api.request(USER, "SELECT id, messages FROM public.chat_sessions")

@@ -3,7 +3,7 @@
 import pytest
 
 from tests.adoption.legacy import STARTS, Place
-from tests.adoption.old_clients import CLIENTS, ChatSessions, Working
+from tests.adoption.old_clients import CLIENTS, Working
 
 
 @pytest.mark.parametrize(("start", "platform"), [(start, STARTS[start].platforms[-1]) for start in CLIENTS])
@@ -12,10 +12,3 @@ def test_an_application_works_on_its_own_database(place: Place, start: str, plat
     with Working(place, start) as working:
         pass
     working.check()
-
-
-def test_the_multi_tenant_application_upserts_its_sessions(place: Place) -> None:
-    place.load("3a")
-    client = ChatSessions(place)
-    client.upsert()
-    client.close()
