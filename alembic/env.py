@@ -4,12 +4,14 @@ import logging.config
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from typing import Any
 
 import sqlalchemy as sa
 
 import chat_schema.operations  # noqa: F401  registers op.create_policy and the others
 from alembic import context
 from chat_schema import database, models
+from chat_schema.catalog import load_expected
 from chat_schema.online.deployer_lock import deployer_lock
 from chat_schema.online.lock_retry import retrying, session_timeouts
 from chat_schema.options import Options
@@ -22,12 +24,15 @@ options = Options.parse(context.get_x_argument(as_dictionary=True))
 if config.config_file_name and config.attributes.get("configure_logging", True):
     logging.config.fileConfig(config.config_file_name, disable_existing_loggers=False)
 
+EXPECTED = load_expected()
 
-def is_ours(found: object, _name: str | None, kind: str, reflected: bool, compare_to: object) -> bool:
-    """Leave out of `alembic check` what only the database has: tables of the user's own, keys to the platform's."""
-    if kind == "foreign_key_constraint" and isinstance(found, sa.ForeignKeyConstraint):
-        return found.referred_table.schema != "auth"
-    return not (kind == "table" and reflected and compare_to is None)
+
+def is_ours(found: Any, name: str | None, kind: str, reflected: bool, compare_to: object) -> bool:
+    """Leave out of `alembic check` what only the database has, unless a revision has made it: it is the user's own."""
+    if not reflected or compare_to is not None:
+        return True
+    made = EXPECTED[{"column": "columns", "index": "indexes"}.get(kind, "constraints")]
+    return kind != "table" and f"{name} on public.{found.table.name}" in made
 
 
 SETTINGS = {

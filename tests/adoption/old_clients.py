@@ -11,11 +11,11 @@ import json
 import random
 import threading
 import time
+import traceback
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Any
-from unittest.mock import ANY
 from uuid import uuid4
 
 import psycopg
@@ -201,7 +201,7 @@ class Client(ABC):
     def __init__(self, place: Place) -> None:
         self.place = place
         self.turns = 0
-        self.failures: list[BaseException] = []
+        self.failures: list[str] = []
         self.kept: dict[str, object] = {}
         self.open()
 
@@ -226,7 +226,8 @@ class Client(ABC):
         try:
             self.turn()
         except (psycopg.Error, AssertionError, ValueError) as failure:
-            self.failures.append(failure)
+            at = [frame.line for frame in traceback.extract_tb(failure.__traceback__) if frame.name == "turn"]
+            self.failures.append(f"{type(failure).__name__}: {failure} in {at}")
             self.close()
             self.open()
         self.turns += 1
@@ -312,7 +313,7 @@ class ChatSessions(Hosted):
         answer = {"role": "assistant", "content": "reply", "timestamp": "2026-02-01T10:00:01Z"}
         session = api.insert(USER, "chat_sessions", {"tenant_id": ACME, "user_id": USER, "messages": [question]})["id"]
         [stored] = api.select(USER, "chat_sessions", {"id": session})
-        assert set(stored) == {"id", "tenant_id", "user_id", "messages", "created_at", "updated_at"}
+        assert set(stored) >= {"id", "tenant_id", "user_id", "messages", "created_at", "updated_at"}
         assert stored["messages"] == [question]
         whole = api.update(USER, "chat_sessions", session, {"messages": [*stored["messages"], answer]})
         assert whole["messages"] == [question, answer]
@@ -327,11 +328,8 @@ class ChatSessions(Hosted):
         made = api.insert(USER, "chat_sessions", row, upsert=True)
         assert made["messages"] == [question]
         row["messages"] = [question, answer]
-        assert api.insert(USER, "chat_sessions", row, upsert=True) == {
-            **made,
-            "messages": [question, answer],
-            "updated_at": ANY,
-        }
+        over = api.insert(USER, "chat_sessions", row, upsert=True)
+        assert (over["messages"], over["created_at"]) == ([question, answer], made["created_at"])
         self.kept[row["id"]] = [question, answer]
         self.newcomer()
 

@@ -69,7 +69,7 @@ def test_it_keeps_every_row(place: Place, start: str, platform: str) -> None:
     place.load(start)
     columns, before = old_columns(place.chain.session), rows(place.chain.session)
     place.chain.upgrade("head", *legacy.STARTS[start].options)
-    assert lost(before, at_head(place, columns)) == []
+    assert lost(unmoved(before), at_head(place, columns)) == []
 
 
 def at_head(place: Place, columns: dict[str, list[str]]) -> Rows:
@@ -87,10 +87,18 @@ def at_head(place: Place, columns: dict[str, list[str]]) -> Rows:
         if "was_null" in metadata.get("legacy", {}):  # what adoption notes there
             del metadata["legacy"]
             row["metadata"] = json.dumps(metadata, ensure_ascii=False)
-    for (table, key), changed in MOVED.items():
-        for column in changed & set(found.get(table, {}).get(key, {})):
-            del found[table][key][column]
     return found
+
+
+def unmoved(found: Rows) -> Rows:
+    """Return what is found but for the values in ``MOVED``."""
+    return {
+        table: {
+            key: {column: value for column, value in row.items() if column not in MOVED.get((table, key), ())}
+            for key, row in of_table.items()
+        }
+        for table, of_table in found.items()
+    }
 
 
 @alive
@@ -142,7 +150,7 @@ def test_an_upgrade_killed_again_and_again_ends_like_one_left_alone(
     with alembic(place.url, "upgrade", "head", x=x) as run:
         run.succeeds()
     assert compare(empty_head, place.chain.snapshot()).differences == ()
-    assert lost(before, at_head(place, columns)) == []
+    assert lost(unmoved(before), at_head(place, columns)) == []
 
 
 @each
@@ -151,7 +159,7 @@ def test_the_script_ends_where_the_upgrade_does(empty_head: Snapshot, place: Pla
     columns, before = old_columns(place.chain.session), rows(place.chain.session)
     place.chain.upgrade_by_script("head", *legacy.STARTS[start].options)
     assert compare(empty_head, place.chain.snapshot()).differences == ()
-    assert lost(before, at_head(place, columns)) == []
+    assert lost(unmoved(before), at_head(place, columns)) == []
 
 
 def test_what_is_tried_here_is_every_start_that_is_ready() -> None:
