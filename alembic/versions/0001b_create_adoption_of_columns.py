@@ -184,15 +184,15 @@ def upgrade() -> None:
         DECLARE
           v_table text := 'public.' || pg_catalog.quote_ident(p_table);
           v_new regclass := ('chat_internal.' || p_table)::regclass;
+          v_accounts oid := CASE WHEN chat_internal.has_auth_users() THEN pg_catalog.to_regclass('auth.users') END;
           k record;
-          v_lost text;
         BEGIN
           FOR k IN  -- what gives way: narrower CHECKs of role, keys that one of ours replaces
             SELECT o.conname AS name, pg_catalog.pg_get_constraintdef(o.oid) AS text,
               CASE
                 WHEN o.contype = 'c' THEN
                   pg_catalog.format('(%s) IS FALSE', pg_catalog.pg_get_expr(o.conbin, o.conrelid))
-                WHEN o.confrelid = pg_catalog.to_regclass('auth.users') THEN pg_catalog.format(
+                WHEN o.confrelid = v_accounts THEN pg_catalog.format(
                   'NOT EXISTS (SELECT FROM auth.users AS u WHERE u.id = %s.%I)', v_table, a.attname)
               END AS lost
             FROM pg_catalog.pg_constraint AS o
@@ -204,7 +204,7 @@ def upgrade() -> None:
               AND (o.contype = 'c' AND a.attname = 'role' AND pg_catalog.cardinality(o.conkey) = 1
                 OR o.contype = 'f' AND EXISTS (
                   SELECT FROM pg_catalog.pg_constraint AS n WHERE n.conrelid = v_new AND n.contype = 'f'
-                    AND (n.confrelid = o.confrelid OR o.confrelid = pg_catalog.to_regclass('auth.users')
+                    AND (n.confrelid = o.confrelid OR o.confrelid = v_accounts
                          AND n.confrelid = 'public.users'::regclass)
                     AND (SELECT pg_catalog.array_agg(x.attname) FROM pg_catalog.pg_attribute AS x
                          WHERE x.attrelid = v_new AND x.attnum = ANY (n.conkey))

@@ -181,7 +181,7 @@ def test_every_policy_that_gives_way_is_named_in_the_log(place: Place, caplog: p
     for policy in place.chain.rows(
         "SELECT undo FROM chat_internal.adopted WHERE undo LIKE 'CREATE POLICY %' AND undo LIKE '%chat_messages%'"
     ):
-        assert f'chat_messages: policy {policy.split(" ON ")[0].removeprefix("CREATE POLICY ")} dropped' in caplog.text
+        assert f"chat_messages: policy {policy.split(' ON ')[0].removeprefix('CREATE POLICY ')} dropped" in caplog.text
     assert "Service role full access" in caplog.text
 
 
