@@ -2,12 +2,12 @@
 
 What:   adopt_function() and adopt_view() replace one that stands; adopt_columns() and adopt_constraints() compare the
         table of that name in chat_internal, as a revision builds it there, with the one in public, and change that
-        one until they agree. public.update_updated_at() is the first thing to be adopted.
+        one until they agree.
 Why:    one definition of each table serves the empty database and the one that is in use, and whatever differs is
         found, not listed. Each step looks before it changes, so that a rerun after a kill goes on. No table is
         rewritten. What is not ours stays, but for CHECKs of role and keys that ours replace.
 Locks:  none here; adopt_table() of the next revision takes AccessExclusive on its table, an instant.
-Undone: the functions are dropped; update_updated_at() is given back.
+Undone: the functions are dropped.
 
 Revision ID: 0001b
 Revises: 0001a
@@ -251,29 +251,10 @@ def upgrade() -> None:
         $$;
         """
     )
-    op.adopt_function(
-        "update_updated_at()",
-        """
-        CREATE OR REPLACE FUNCTION public.update_updated_at() RETURNS trigger
-        LANGUAGE plpgsql SET search_path = '' AS $$
-        BEGIN
-          -- a statement that sets the column itself (a new message moving its conversation) is left alone, and so is
-          -- the backfill of a table that is being adopted
-          IF NEW.updated_at IS NOT DISTINCT FROM OLD.updated_at
-            AND pg_catalog.current_setting('chat_internal.adopting', true) IS DISTINCT FROM 'yes' THEN
-            NEW.updated_at := pg_catalog.now();
-          END IF;
-          RETURN NEW;
-        END
-        $$
-        """,
-    )
-    op.grant_only("FUNCTION update_updated_at()")
     for function in FUNCTIONS:
         op.grant_only(f"FUNCTION chat_internal.{function}")
 
 
 def downgrade() -> None:
-    op.release("update_updated_at()")
     for function in reversed(FUNCTIONS):
         op.sql(f"DROP FUNCTION chat_internal.{function}")
