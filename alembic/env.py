@@ -4,7 +4,6 @@ import logging.config
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
-from typing import Any
 
 import sqlalchemy as sa
 
@@ -18,21 +17,21 @@ from chat_schema.options import Options
 from chat_schema.roles import recorded_roles
 from chat_schema.version_table import refuse_unknown_revision, version_table
 
+EXPECTED = load_expected()
 config = context.config
 options = Options.parse(context.get_x_argument(as_dictionary=True))
 
 if config.config_file_name and config.attributes.get("configure_logging", True):
     logging.config.fileConfig(config.config_file_name, disable_existing_loggers=False)
 
-EXPECTED = load_expected()
 
-
-def is_ours(found: Any, name: str | None, kind: str, reflected: bool, compare_to: object) -> bool:
-    """Leave out of `alembic check` what only the database has, unless a revision has made it: it is the user's own."""
+def is_ours(part: sa.schema.SchemaItem, name: str | None, kind: str, reflected: bool, compare_to: object) -> bool:
+    """Leave out of `alembic check` what only the database has and the package does not know: the user's own."""
     if not reflected or compare_to is not None:
         return True
-    made = EXPECTED[{"column": "columns", "index": "indexes"}.get(kind, "constraints")]
-    return kind != "table" and f"{name} on public.{found.table.name}" in made
+    table = getattr(part, "table", None)
+    kinds = {"column": "columns", "index": "indexes"}
+    return table is not None and f"{name} on public.{table.name}" in EXPECTED[kinds.get(kind, "constraints")]
 
 
 SETTINGS = {

@@ -2,12 +2,12 @@
 
 What:   adopt_function() and adopt_view() replace one that stands; adopt_columns() and adopt_constraints() compare the
         table of that name in chat_internal, as a revision builds it there, with the one in public, and change that
-        one until they agree. public.update_updated_at() is the first thing to be adopted.
+        one until they agree.
 Why:    one definition of each table serves the empty database and the one that is in use, and whatever differs is
         found, not listed. Each step looks before it changes, so that a rerun after a kill goes on. No table is
         rewritten. What is not ours stays, but for CHECKs of role and keys that ours replace.
 Locks:  none here; adopt_table() of the next revision takes AccessExclusive on its table, an instant.
-Undone: the functions are dropped; update_updated_at() is given back.
+Undone: the functions are dropped.
 
 Revision ID: 0001b
 Revises: 0001a
@@ -184,15 +184,15 @@ def upgrade() -> None:
         DECLARE
           v_table text := 'public.' || pg_catalog.quote_ident(p_table);
           v_new regclass := ('chat_internal.' || p_table)::regclass;
+          v_accounts oid := CASE WHEN chat_internal.has_auth_users() THEN pg_catalog.to_regclass('auth.users') END;
           k record;
-          v_lost text;
         BEGIN
           FOR k IN  -- what gives way: narrower CHECKs of role, keys that one of ours replaces
             SELECT o.conname AS name, pg_catalog.pg_get_constraintdef(o.oid) AS text,
               CASE
                 WHEN o.contype = 'c' THEN
                   pg_catalog.format('(%s) IS FALSE', pg_catalog.pg_get_expr(o.conbin, o.conrelid))
-                WHEN o.confrelid = pg_catalog.to_regclass('auth.users') THEN pg_catalog.format(
+                WHEN o.confrelid = v_accounts THEN pg_catalog.format(
                   'NOT EXISTS (SELECT FROM auth.users AS u WHERE u.id = %s.%I)', v_table, a.attname)
               END AS lost
             FROM pg_catalog.pg_constraint AS o
@@ -204,7 +204,7 @@ def upgrade() -> None:
               AND (o.contype = 'c' AND a.attname = 'role' AND pg_catalog.cardinality(o.conkey) = 1
                 OR o.contype = 'f' AND EXISTS (
                   SELECT FROM pg_catalog.pg_constraint AS n WHERE n.conrelid = v_new AND n.contype = 'f'
-                    AND (n.confrelid = o.confrelid OR o.confrelid = pg_catalog.to_regclass('auth.users')
+                    AND (n.confrelid = o.confrelid OR o.confrelid = v_accounts
                          AND n.confrelid = 'public.users'::regclass)
                     AND (SELECT pg_catalog.array_agg(x.attname) FROM pg_catalog.pg_attribute AS x
                          WHERE x.attrelid = v_new AND x.attnum = ANY (n.conkey))
@@ -251,29 +251,10 @@ def upgrade() -> None:
         $$;
         """
     )
-    op.adopt_function(
-        "update_updated_at()",
-        """
-        CREATE OR REPLACE FUNCTION public.update_updated_at() RETURNS trigger
-        LANGUAGE plpgsql SET search_path = '' AS $$
-        BEGIN
-          -- a statement that sets the column itself (a new message moving its conversation) is left alone, and so is
-          -- the backfill of a table that is being adopted
-          IF NEW.updated_at IS NOT DISTINCT FROM OLD.updated_at
-            AND pg_catalog.current_setting('chat_internal.adopting', true) IS DISTINCT FROM 'yes' THEN
-            NEW.updated_at := pg_catalog.now();
-          END IF;
-          RETURN NEW;
-        END
-        $$
-        """,
-    )
-    op.grant_only("FUNCTION update_updated_at()")
     for function in FUNCTIONS:
         op.grant_only(f"FUNCTION chat_internal.{function}")
 
 
 def downgrade() -> None:
-    op.release("update_updated_at()")
     for function in reversed(FUNCTIONS):
         op.sql(f"DROP FUNCTION chat_internal.{function}")

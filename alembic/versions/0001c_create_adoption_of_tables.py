@@ -24,6 +24,7 @@ FUNCTIONS = (
     "replaced_uniques(text)",
     "adopt_indexes(text)",
     "adopt_triggers(text)",
+    "adopt_rights(text)",
     "adopt_table(text, boolean)",
     "adoption_steps(text)",
     "finish_adoption(text)",
@@ -124,30 +125,18 @@ def upgrade() -> None:
         END
         $$;
 
-        CREATE FUNCTION chat_internal.adopt_table(p_table text, p_create boolean) RETURNS void
+        -- last of all: until the rows have what our policies ask for, those that stand decide
+        CREATE FUNCTION chat_internal.adopt_rights(p_table text) RETURNS void
         LANGUAGE plpgsql SET search_path = '' AS $$
         DECLARE
           v_new regclass := ('chat_internal.' || pg_catalog.quote_ident(p_table))::regclass;
-          v_old regclass := pg_catalog.to_regclass('public.' || pg_catalog.quote_ident(p_table));
+          v_old regclass := ('public.' || pg_catalog.quote_ident(p_table))::regclass;
           v_class pg_catalog.pg_class;
           p record;
           v_wanted text;
           v_granted text;
         BEGIN
-          IF v_old IS NULL AND p_create THEN
-            PERFORM chat_internal.change(p_table, 'created',
-              pg_catalog.format('ALTER TABLE %s SET SCHEMA public', v_new),
-              pg_catalog.format('DROP TABLE public.%I', p_table));
-            RETURN;
-          ELSIF v_old IS NULL OR EXISTS (
-            SELECT FROM chat_internal.adopted AS a WHERE a.object = p_table AND a.what = 'created'
-          ) THEN
-            EXECUTE pg_catalog.format('DROP TABLE %s', v_new);
-            RETURN;
-          END IF;
-          EXECUTE pg_catalog.format('LOCK TABLE %s IN ACCESS EXCLUSIVE MODE', v_old);
           SELECT c.* INTO v_class FROM pg_catalog.pg_class AS c WHERE c.oid = v_old;
-          PERFORM chat_internal.change(p_table, 'adopted', '', '');
           IF NOT v_class.relrowsecurity THEN
             PERFORM chat_internal.change(p_table, 'row level security enabled',
               pg_catalog.format('ALTER TABLE %s ENABLE ROW LEVEL SECURITY', v_old),
@@ -168,9 +157,6 @@ def upgrade() -> None:
             PERFORM chat_internal.change(p_table, pg_catalog.format('policy %I dropped', p.name),
               pg_catalog.format('DROP POLICY %I ON %s', p.name, v_old), p.text);
           END LOOP;
-          PERFORM chat_internal.adopt_triggers(p_table);
-          PERFORM chat_internal.adopt_constraints(p_table);
-          PERFORM chat_internal.adopt_indexes(p_table);
           FOR p IN
             SELECT n.polname AS name, chat_internal.policy_text(n.oid, v_old) AS text FROM pg_catalog.pg_policy AS n
             WHERE n.polrelid = v_new AND NOT EXISTS (SELECT FROM pg_catalog.pg_policy AS o
@@ -186,6 +172,31 @@ def upgrade() -> None:
           IF v_granted <> v_wanted THEN
             PERFORM chat_internal.change(p_table, 'grants replaced', v_wanted, v_granted);
           END IF;
+        END
+        $$;
+
+        CREATE FUNCTION chat_internal.adopt_table(p_table text, p_create boolean) RETURNS void
+        LANGUAGE plpgsql SET search_path = '' AS $$
+        DECLARE
+          v_new regclass := ('chat_internal.' || pg_catalog.quote_ident(p_table))::regclass;
+          v_old regclass := pg_catalog.to_regclass('public.' || pg_catalog.quote_ident(p_table));
+        BEGIN
+          IF v_old IS NULL AND p_create THEN
+            PERFORM chat_internal.change(p_table, 'created',
+              pg_catalog.format('ALTER TABLE %s SET SCHEMA public', v_new),
+              pg_catalog.format('DROP TABLE public.%I', p_table));
+            RETURN;
+          ELSIF v_old IS NULL OR EXISTS (
+            SELECT FROM chat_internal.adopted AS a WHERE a.object = p_table AND a.what = 'created'
+          ) THEN
+            EXECUTE pg_catalog.format('DROP TABLE %s', v_new);
+            RETURN;
+          END IF;
+          EXECUTE pg_catalog.format('LOCK TABLE %s IN ACCESS EXCLUSIVE MODE', v_old);
+          PERFORM chat_internal.change(p_table, 'adopted', '', '');
+          PERFORM chat_internal.adopt_triggers(p_table);
+          PERFORM chat_internal.adopt_constraints(p_table);
+          PERFORM chat_internal.adopt_indexes(p_table);
         END
         $$;
 
@@ -234,6 +245,7 @@ def upgrade() -> None:
             EXECUTE pg_catalog.replace(v_step, 'INDEX CONCURRENTLY', 'INDEX');
           END LOOP;
           EXECUTE pg_catalog.format('LOCK TABLE %s IN ACCESS EXCLUSIVE MODE', v_table);
+          PERFORM chat_internal.adopt_rights(p_table);
           FOR c IN
             SELECT n.attname AS name, n.attidentity <> '' AS is_identity,
                    'ck_' || p_table || '_' || n.attname || '_present' AS proof

@@ -1,6 +1,7 @@
 """Create users.
 
-What:   public.users. An account without password_hash is one whose credential an identity provider holds.
+What:   public.users, and public.update_updated_at(), which every table with that column calls. An account without
+        password_hash is one whose credential an identity provider holds.
 Why:    every other table hangs on it. A user reads its own row and may change its address, no more; password_hash is
         granted to service_role alone, by column.
 Locks:  none on existing tables.
@@ -23,6 +24,25 @@ SELF = "id = (SELECT chat_internal.current_user_id())"
 
 
 def upgrade() -> None:
+    op.adopt_function(
+        "update_updated_at()",
+        """
+        CREATE OR REPLACE FUNCTION public.update_updated_at() RETURNS trigger
+        LANGUAGE plpgsql SET search_path = '' AS $$
+        BEGIN
+          -- a statement that sets the column itself (a new message moving its conversation) is left alone, and so is
+          -- the backfill of a table that is being adopted
+          IF NEW.updated_at IS NOT DISTINCT FROM OLD.updated_at
+            AND pg_catalog.current_setting('chat_internal.adopting', true) IS DISTINCT FROM 'yes' THEN
+            NEW.updated_at := pg_catalog.now();
+          END IF;
+          RETURN NEW;
+        END
+        $$
+        """,
+    )
+    op.grant_only("FUNCTION update_updated_at()")
+
     op.stage_table(
         "users",
         sa.Column("id", sa.Uuid(), server_default=sa.text("gen_random_uuid()"), nullable=False),
@@ -54,3 +74,4 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     op.release_table("users", what="users", lost="password_hash IS NOT NULL OR NOT chat_internal.has_auth_users()")
+    op.release("update_updated_at()")

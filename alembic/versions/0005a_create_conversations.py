@@ -126,10 +126,15 @@ def upgrade() -> None:
         },
         note=True,
     )
-    op.sql("DROP FUNCTION chat_internal.message_times(uuid)")
+    op.sql(
+        """
+        -- squawk-ignore ban-drop-function
+        DROP FUNCTION chat_internal.message_times(uuid)
+        """
+    )
     op.finish_table("conversations")
 
 
 def downgrade() -> None:
-    op.release_table("conversations", what="conversations, or what stands in them,")
+    op.release_table("conversations", what="conversations, or values in them")
     op.sql("DROP FUNCTION chat_internal.default_conversation_id(uuid)")

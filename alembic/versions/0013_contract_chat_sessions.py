@@ -13,38 +13,25 @@ Undone: the table has its name and its column back. An array whose rows nobody c
         the others are put together from the rows.
 
 Revision ID: 0013
-Revises: 0012
+Revises: 0012a
 """
 
 from alembic import op
 
 revision = "0013"
-down_revision = "0012"
+down_revision = "0012a"
 branch_labels = None
 depends_on = None
+
+SET_ASIDE = """
+    INSERT INTO chat_internal.adopted (object, what, undo)
+    SELECT 'readers of chat_sessions', 'set aside', pg_catalog.array_to_string(
+      chat_internal.drop_readers('public.chat_sessions', %s, '%s'), ';')
+"""
 
 
 def upgrade() -> None:
     op.when("NOT chat_internal.is_adopted('conversations')", contract_chat_sessions)
-    op.sql(
-        """
-        -- where conversations had its arrays still, 0011 has kept them
-        SELECT chat_internal.change('conversations.messages', 'column dropped',
-          'ALTER TABLE public.conversations DROP COLUMN messages',
-          $undo$
-            SELECT pg_catalog.set_config('chat_internal.adopting', 'yes', true);
-            ALTER TABLE public.conversations ADD COLUMN messages jsonb;
-            UPDATE public.conversations AS c SET messages = a.messages
-            FROM chat_internal.chat_session_arrays AS a WHERE a.session_id = c.id AND a.messages IS NOT NULL;
-            SELECT pg_catalog.set_config('chat_internal.adopting', '', true);
-          $undo$ || coalesce('ALTER TABLE public.conversations ALTER COLUMN messages SET DEFAULT '
-                             || pg_catalog.pg_get_expr(d.adbin, d.adrelid), ''))
-        FROM pg_catalog.pg_attribute AS a
-        LEFT JOIN pg_catalog.pg_attrdef AS d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
-        WHERE a.attrelid = pg_catalog.to_regclass('public.conversations') AND a.attname = 'messages'
-          AND a.atttypid = 'jsonb'::regtype AND NOT a.attisdropped
-        """
-    )
     op.sql(
         """
         CREATE VIEW public.chat_sessions WITH (security_invoker = true) AS
@@ -179,11 +166,9 @@ def upgrade() -> None:
 
 
 def contract_chat_sessions() -> None:
+    op.sql(SET_ASIDE % ("'messages'", "becomes rows of another table"))
     op.sql(
         """
-        INSERT INTO chat_internal.adopted (object, what, undo)
-        SELECT 'readers of chat_sessions', 'set aside', pg_catalog.array_to_string(
-          chat_internal.drop_readers('public.chat_sessions', 'messages', 'becomes rows of another table'), ';');
         DROP TRIGGER chat_sessions_expand ON public.chat_sessions;
         DROP TRIGGER chat_sessions_fill_times ON public.chat_sessions;
         -- squawk-ignore ban-drop-function
@@ -222,7 +207,7 @@ def contract_chat_sessions() -> None:
 
 
 def downgrade() -> None:
-    op.when("NOT chat_internal.is_adopted('conversations')", set_readers_aside)
+    op.when("NOT chat_internal.is_adopted('conversations')", lambda: op.sql(SET_ASIDE % ("NULL", "becomes a table")))
     op.sql(
         """
         DROP TRIGGER messages_touch_conversation ON public.messages;
@@ -235,17 +220,6 @@ def downgrade() -> None:
     op.when("NOT chat_internal.is_adopted('messages')", stop_filling_owners)
     op.when("NOT chat_internal.is_adopted('conversations')", restore_chat_sessions)
     op.release("readers of chat_sessions")
-    op.release("conversations.messages")
-
-
-def set_readers_aside() -> None:
-    op.sql(
-        """
-        INSERT INTO chat_internal.adopted (object, what, undo)
-        SELECT 'readers of chat_sessions', 'set aside', pg_catalog.array_to_string(
-          chat_internal.drop_readers('public.chat_sessions', NULL, 'becomes a table'), ';')
-        """
-    )
 
 
 def stop_filling_owners() -> None:

@@ -5,9 +5,10 @@ The work is done by functions in chat_internal (revisions 0001a to 0001c), so th
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
@@ -45,14 +46,8 @@ def adopt_table(operations: Operations, table: str, create: bool = True) -> None
     Lock: AccessExclusive on the table that stands, an instant.
     """
     call = f"SELECT chat_internal.adopt_table({literal(table)}, {str(create).lower()})"
-    if is_offline(operations):
+    with _logged(operations, table):
         statement(operations, call)
-        return
-    last = scalar(operations, "SELECT coalesce(max(ordinal), 0) FROM chat_internal.adopted")
-    statement(operations, call)
-    changes = f"FROM chat_internal.adopted WHERE ordinal > {last} AND undo <> ''"
-    for (what,) in rows(operations, f"SELECT what {changes} AND what <> 'created' ORDER BY ordinal"):
-        log.info("%s: %s", table, what)
 
 
 @operation
@@ -62,13 +57,13 @@ def order_adopted(operations: Operations, table: str, query: str) -> None:
     One sort of the whole table, which blocks nobody: what was locked before is let go of first.
     """
     order = quoted(operations, f"{_ASIDE}.{table}_order")
-    kept = f"CREATE TABLE {order} AS {query}"
-    indexed = f"ALTER TABLE {order} ADD PRIMARY KEY (id)"
+    # one that a killed run has left is whole, and some rows have their places by it
+    kept = f"CREATE TABLE IF NOT EXISTS {order} AS {query}"
+    indexed = f"CREATE UNIQUE INDEX IF NOT EXISTS {table}_order_id ON {order} (id)"
     if is_offline(operations):
         _when_adopted(operations, table, lambda: statement(operations, f"{kept};\n{indexed}"))
     elif _stands_aside(operations, table):
         with outside_transaction(operations):
-            statement(operations, f"DROP TABLE IF EXISTS {order}")
             statement(operations, kept)
             statement(operations, indexed)
 
@@ -250,7 +245,8 @@ def finish_table(operations: Operations, table: str) -> None:
             for step in steps:
                 log.info("%s", step)
                 statement(operations, step)
-    statement(operations, f"SELECT chat_internal.finish_adoption({literal(table)})")
+    with _logged(operations, table):
+        statement(operations, f"SELECT chat_internal.finish_adoption({literal(table)})")
 
 
 @operation
@@ -317,3 +313,16 @@ def _when_adopted(operations: Operations, table: str, then: Callable[[], Any]) -
 
 def _stands_aside(operations: Operations, table: str) -> bool:
     return bool(scalar(operations, f"SELECT pg_catalog.to_regclass('{_ASIDE}.{table}') IS NOT NULL"))
+
+
+@contextlib.contextmanager
+def _logged(operations: Operations, table: str) -> Iterator[None]:
+    """Log what is journalled meanwhile; a script raises it as notices."""
+    if is_offline(operations):
+        yield
+        return
+    last = scalar(operations, "SELECT coalesce(max(ordinal), 0) FROM chat_internal.adopted")
+    yield
+    changes = f"FROM chat_internal.adopted WHERE ordinal > {last} AND undo <> '' AND what <> 'values kept'"
+    for (what,) in rows(operations, f"SELECT what {changes} AND what <> 'created' ORDER BY ordinal"):
+        log.info("%s: %s", table, what)

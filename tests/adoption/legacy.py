@@ -190,7 +190,7 @@ def lost(before: Rows, after: Rows) -> list[str]:
         for key, row in old.items()
         for now in [after[table].get(key)]
         for column, value in row.items()
-        if now is None or (value is not None and now[column] != value)
+        if now is None or (value is not None and now.get(column, value) != value)
     ]
 
 
