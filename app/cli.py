@@ -1,4 +1,4 @@
-"""``chat-schema``: Alembic's own command line on this package's revisions, and ``plan``, ``verify``, ``purge``, ``sql``."""
+"""``chat-schema``: Alembic's command line on this package's revisions, and ``plan``, ``verify``, ``purge``, ``sql``."""
 
 from __future__ import annotations
 
