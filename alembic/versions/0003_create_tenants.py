@@ -4,8 +4,9 @@ What:   public.tenants, public.tenant_users, and chat_internal.current_tenant_id
 Why:    members read their tenants and see who else is in them; only service_role writes. A policy on tenant_users
         that reads tenant_users would recurse, hence the SECURITY DEFINER function: it takes no argument, answers
         for the caller only and stands in a schema that no API exposes.
-Locks:  ShareRowExclusive on public.users for an instant (the foreign key).
-Undone: both tables are dropped; refused while they hold rows.
+Locks:  ShareRowExclusive on public.users for an instant (the foreign key); on a table that stands already see
+        0001c.
+Undone: both tables are dropped, or given back as they were found; refused while rows would be lost.
 
 Revision ID: 0003
 Revises: 0002c
