@@ -60,6 +60,8 @@ def upgrade() -> None:
     op.create_service_policy("chat_internal.tenants")
     op.grant_only("chat_internal.tenants", authenticated="SELECT", service_role="SELECT, INSERT, UPDATE, DELETE")
     op.adopt_table("tenants")
+    op.fill_adopted("tenants", {"created_at": "t.updated_at"})
+    op.finish_table("tenants")
 
     op.stage_table(
         "tenant_users",
@@ -87,9 +89,7 @@ def upgrade() -> None:
     op.grant_only("chat_internal.tenant_users", authenticated="SELECT", service_role="SELECT, INSERT, UPDATE, DELETE")
     op.adopt_table("tenant_users")
 
-    op.fill_adopted("tenants", {"created_at": "t.updated_at"})
     op.fill_adopted("tenant_users", {"created_at": "pg_catalog.now()"}, key=["tenant_id", "user_id"])
-    op.finish_table("tenants")
     op.finish_table("tenant_users")
 
 
