@@ -280,7 +280,6 @@ def upgrade() -> None:
           LOOP
             EXECUTE pg_catalog.format('DROP INDEX public.%I', c.name);
           END LOOP;
-          EXECUTE pg_catalog.format('DROP TABLE %s', v_new);
         END
         $$;
         """

@@ -4,8 +4,9 @@ What:   public.users, and public.update_updated_at(), which every table with tha
         password_hash is one whose credential an identity provider holds.
 Why:    every other table hangs on it. A user reads its own row and may change its address, no more; password_hash is
         granted to service_role alone, by column.
-Locks:  none on existing tables.
-Undone: the table is dropped; refused while it holds rows that auth.users does not hold as well.
+Locks:  none where no such table stands; on one that does see 0001c.
+Undone: the table is dropped, or given back as it was found; refused while it holds rows that auth.users does not
+        hold as well, or that the older shape cannot hold.
 
 Revision ID: 0002
 Revises: 0001d

@@ -4,8 +4,9 @@ What:   public.tenants, public.tenant_users, and chat_internal.current_tenant_id
 Why:    members read their tenants and see who else is in them; only service_role writes. A policy on tenant_users
         that reads tenant_users would recurse, hence the SECURITY DEFINER function: it takes no argument, answers
         for the caller only and stands in a schema that no API exposes.
-Locks:  ShareRowExclusive on public.users for an instant (the foreign key).
-Undone: both tables are dropped; refused while they hold rows.
+Locks:  ShareRowExclusive on public.users for an instant (the foreign key); on a table that stands already see
+        0001c.
+Undone: both tables are dropped, or given back as they were found; refused while rows would be lost.
 
 Revision ID: 0003
 Revises: 0002c
@@ -59,8 +60,6 @@ def upgrade() -> None:
     op.create_service_policy("chat_internal.tenants")
     op.grant_only("chat_internal.tenants", authenticated="SELECT", service_role="SELECT, INSERT, UPDATE, DELETE")
     op.adopt_table("tenants")
-    # Commits, where tenants stands: a client that reads it under a policy holds tenant_users and waits for tenants, so
-    # whoever held the one and wanted the other would never get it.
     op.fill_adopted("tenants", {"created_at": "t.updated_at"})
     op.finish_table("tenants")
 
@@ -89,6 +88,7 @@ def upgrade() -> None:
     op.create_service_policy("chat_internal.tenant_users")
     op.grant_only("chat_internal.tenant_users", authenticated="SELECT", service_role="SELECT, INSERT, UPDATE, DELETE")
     op.adopt_table("tenant_users")
+
     op.fill_adopted("tenant_users", {"created_at": "pg_catalog.now()"}, key=["tenant_id", "user_id"])
     op.finish_table("tenant_users")
 

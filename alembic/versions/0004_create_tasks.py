@@ -2,8 +2,9 @@
 
 What:   public.tasks, a user's to-do list.
 Why:    (user_id, created_at DESC) serves "a user's tasks, newest first" without a sort.
-Locks:  ShareRowExclusive on public.users for an instant (the foreign key).
-Undone: the table is dropped; refused while it holds rows.
+Locks:  ShareRowExclusive on public.users for an instant (the foreign key); on a table that stands already see
+        0001c.
+Undone: the table is dropped, or given back as it was found; refused while rows would be lost.
 
 Revision ID: 0004
 Revises: 0003

@@ -3,8 +3,9 @@
 What:   public.chat_messages without conversations.
 Why:    this is the shape that older applications have and write; from here the chain takes an empty database and a
         live one the same way. Role has no CHECK: old rows hold what they hold.
-Locks:  ShareRowExclusive on public.users for an instant (the foreign key).
-Undone: the table is dropped; refused while it holds rows.
+Locks:  ShareRowExclusive on public.users for an instant (the foreign key); on a table that stands already see
+        0001c.
+Undone: the table is dropped, or given back as it was found; refused while rows would be lost.
 
 Revision ID: 0005
 Revises: 0004

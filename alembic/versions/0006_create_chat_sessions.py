@@ -4,8 +4,9 @@ What:   public.chat_sessions.
 Why:    the other older shape that applications have and write; later revisions turn its arrays into rows and the
         table into conversations. A session of a tenant is its owner's only while the owner is a member of that
         tenant.
-Locks:  ShareRowExclusive on public.users and public.tenants for an instant (the foreign keys).
-Undone: the table is dropped; refused while it holds rows.
+Locks:  ShareRowExclusive on public.users and public.tenants for an instant (the foreign keys); on a table that
+        stands already see 0001c.
+Undone: the table is dropped, or given back as it was found; refused while rows would be lost.
 
 Revision ID: 0006
 Revises: 0005a

@@ -7,7 +7,8 @@ Why:    ownership is a constraint: (conversation_id, user_id) references the con
         its conversation's. Two indexes carry the order: policies add user_id to every condition, and the planner,
         which takes it for independent of conversation_id, would read a whole conversation and sort it for one page
         if no index led with both.
-Locks:  ShareRowExclusive on public.chat_sessions and public.users for an instant (the foreign keys).
+Locks:  ShareRowExclusive on public.chat_sessions and public.users for an instant (the foreign keys); on a table
+        that stands already see 0001c.
 Undone: the table is dropped, or given back as it was found. Where it is dropped, chat_sessions holds every message
         in its arrays; what they cannot hold are idempotency keys, so it is refused while there are any.
 

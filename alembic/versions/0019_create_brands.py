@@ -2,8 +2,9 @@
 
 What:   public.brands, what creative sessions work for.
 Why:    (user_id) serves "a user's brands" and the key's cascade.
-Locks:  ShareRowExclusive on public.users for an instant (the foreign key).
-Undone: the table is dropped; refused while it holds rows.
+Locks:  ShareRowExclusive on public.users for an instant (the foreign key); on a table that stands already see
+        0001c.
+Undone: the table is dropped, or given back as it was found; refused while rows would be lost.
 
 Revision ID: 0019
 Revises: 0018

@@ -4,8 +4,9 @@ What:   public.conversation_sessions, its five indexes and the three functions t
 Why:    UNIQUE (user_id, id) is what its messages' composite key points at; the partial index serves "sessions in
         progress". The functions run as the caller, so that policies bind them: completing somebody else's session
         changes nothing.
-Locks:  ShareRowExclusive on public.users and public.brands for an instant (the foreign keys).
-Undone: functions and table are dropped; refused while the table holds rows.
+Locks:  ShareRowExclusive on public.users and public.brands for an instant (the foreign keys); on a table that
+        stands already see 0001c.
+Undone: functions and table are dropped, or given back as they were found; refused while rows would be lost.
 
 Revision ID: 0020
 Revises: 0019

@@ -6,8 +6,8 @@ Why:    the key to the session is composite, as everywhere: a message cannot sta
         Functions and views run as the caller (security_invoker), so that policies bind them. Days are UTC days
         whoever asks.
 Locks:  ShareRowExclusive on public.conversation_sessions, public.brands and public.users for an instant (the
-        foreign keys).
-Undone: views, functions and table are dropped; refused while the table holds rows.
+        foreign keys); on a table that stands already see 0001c.
+Undone: views, functions and table are dropped, or given back as they were found; refused while rows would be lost.
 
 Revision ID: 0021
 Revises: 0020

