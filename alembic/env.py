@@ -10,12 +10,14 @@ import sqlalchemy as sa
 import chat_schema.operations  # noqa: F401  registers op.create_policy and the others
 from alembic import context
 from chat_schema import database, models
+from chat_schema.catalog import load_expected
 from chat_schema.online.deployer_lock import deployer_lock
 from chat_schema.online.lock_retry import retrying, session_timeouts
 from chat_schema.options import Options
 from chat_schema.roles import recorded_roles
 from chat_schema.version_table import refuse_unknown_revision, version_table
 
+EXPECTED = load_expected()
 config = context.config
 options = Options.parse(context.get_x_argument(as_dictionary=True))
 
@@ -23,9 +25,13 @@ if config.config_file_name and config.attributes.get("configure_logging", True):
     logging.config.fileConfig(config.config_file_name, disable_existing_loggers=False)
 
 
-def is_ours(_object: object, _name: str | None, kind: str, reflected: bool, compare_to: object) -> bool:
-    """Leave tables that only the database has, which are the user's own, out of `alembic check`."""
-    return not (kind == "table" and reflected and compare_to is None)
+def is_ours(part: sa.schema.SchemaItem, name: str | None, kind: str, reflected: bool, compare_to: object) -> bool:
+    """Leave out of `alembic check` what only the database has and the package does not know: the user's own."""
+    if not reflected or compare_to is not None:
+        return True
+    table = getattr(part, "table", None)
+    kinds = {"column": "columns", "index": "indexes"}
+    return table is not None and f"{name} on public.{table.name}" in EXPECTED[kinds.get(kind, "constraints")]
 
 
 SETTINGS = {

@@ -1,18 +1,22 @@
-"""``chat-schema``: Alembic's own command line on this package's revisions, with ``plan``, ``verify`` and ``purge``."""
+"""``chat-schema``: Alembic's command line on this package's revisions, and ``plan``, ``verify``, ``purge``, ``sql``."""
 
 from __future__ import annotations
 
+import io
 import re
 import sys
 from argparse import Namespace, RawDescriptionHelpFormatter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 
 import sqlalchemy as sa
 from alembic.config import CommandLine, Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from alembic.util import CommandError
+
+from alembic import command
 
 from . import database, retention, verification
 from .online.progress import Progress
@@ -72,6 +76,23 @@ def purge(config: Config, older_than: int = 90, batch_size: int = 500, dry_run: 
         print(f"Deleted {deleted:,} of {what}." + (f" {left:,} were in use: run it again." if left > 0 else ""))
 
 
+def sql(config: Config, split: str | None = None) -> None:
+    """Write the upgrade as SQL, one numbered file a revision, for a tool that runs a folder of them in order."""
+    if split is None:
+        raise CommandError("Nothing was written: say where, as in `chat-schema sql --split supabase/migrations`.")
+    folder = Path(split)
+    folder.mkdir(parents=True, exist_ok=True)
+    config.attributes["configure_logging"] = False
+    below = "base"
+    for place, revision in enumerate(reversed(list(ScriptDirectory.from_config(config).walk_revisions())), start=1):
+        config.output_buffer = io.StringIO()
+        command.upgrade(config, f"{below}:{revision.revision}" if place > 1 else revision.revision, sql=True)
+        file = folder / f"{place:04}_{Path(revision.path).stem.partition('_')[2]}.sql"
+        file.write_text(config.output_buffer.getvalue(), "utf-8")
+        print(file)
+        below = revision.revision
+
+
 @contextmanager
 def _connected(config: Config) -> Iterator[sa.Connection]:
     with (
@@ -105,13 +126,14 @@ class _CommandLine(CommandLine):
             "--batch-size",
             {"type": _natural, "default": 500, "metavar": "N", "help": "sessions deleted per commit (default: 500)"},
         ),
+        "split": ("--split", {"metavar": "DIR", "help": "the folder to write the files to"}),
         "dry_run": ("--dry-run", {"action": "store_true", "help": "only count what would be deleted"}),
     }
 
     def __init__(self) -> None:
         super().__init__(prog="chat-schema")
-        for command in (plan, verify, purge):
-            self.register_command(command)
+        for own in (plan, verify, purge, sql):
+            self.register_command(own)
         self.parser.set_defaults(config=[str(database.project_folder() / "alembic.ini")])
         self.parser.epilog = "The options of -x:\n" + describe()
         self.parser.formatter_class = RawDescriptionHelpFormatter

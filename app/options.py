@@ -37,9 +37,17 @@ class Options:
     backfill_workers: int = _option(1, "connections that backfill at the same time, 1 to 16")
     max_replica_lag: float = _option(10.0, "how far a replica may fall behind until a backfill waits for it")
     allow_data_loss: bool = _option(False, "yes: a downgrade may destroy rows that the older shape cannot hold")
+    on_owner_mismatch: str = _option(
+        "stop", "move: adopt rows whose owner is not that of what they hang on, by the rule that the refusal names"
+    )
     anon_role: str = _option("anon", "name of the role for requests without a user")
     authenticated_role: str = _option("authenticated", "name of the role for requests of a user")
     service_role: str = _option("service_role", "name of the role for trusted services")
+
+    @property
+    def moves_strays(self) -> bool:
+        """Whether rows of another owner than what they hang on are to be moved."""
+        return self.on_owner_mismatch == "move"
 
     @property
     def roles(self) -> Roles:
@@ -111,6 +119,10 @@ def _convert(name: str, text: str, default: object) -> Any:
             f"-x {name} takes a duration from 1ms to 24h, such as 250ms, 10s, 5min or 1h, not {text!r}. "
             "Nothing was run."
         )
+    if name == "on-owner-mismatch":
+        if text in ("stop", "move"):
+            return text
+        raise CommandError(f"-x {name} takes stop or move, not {text!r}. Nothing was run.")
     if re.fullmatch(r"[^\s\0\"]{1,63}", text):
         return text
     raise CommandError(f"-x {name} takes a role name of 1 to 63 characters, not {text!r}. Nothing was run.")

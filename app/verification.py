@@ -12,12 +12,15 @@ import sqlalchemy as sa
 from alembic.config import Config
 from alembic.script import ScriptDirectory
 
-from .catalog import compare, load_expected, take_snapshot
+from .catalog import compare, has_auth_users, load_expected, take_snapshot
 from .database import INTERNAL_SCHEMA
 from .roles import Roles, recorded_roles
 
 # What must never be found, whoever wrote since: each query counts the rows that break the rule.
 INVARIANTS = {
+    "accounts in auth.users without a row in users": """
+        SELECT count(*) FROM chat_internal.users_to_mend() AS m WHERE m.missing
+    """,
     "chat messages without a conversation": """
         SELECT count(*) FROM public.chat_messages WHERE conversation_id IS NULL
     """,
@@ -57,6 +60,10 @@ INVARIANTS = {
     """,
 }
 
+REMEDIES = {
+    "accounts in auth.users without a row in users": "SELECT chat_internal.repair_users()",
+}
+
 
 @dataclasses.dataclass(frozen=True)
 class Check:
@@ -85,12 +92,15 @@ def verify(connection: sa.Connection, config: Config) -> Iterator[Check]:
     if not at_head:
         return
     roles = recorded_roles(connection) or Roles()
-    comparison = compare(load_expected(), take_snapshot(connection, role_names=roles.logical_names()))
+    hosted = has_auth_users(connection)
+    yield Check("platform", "users mirrors auth.users" if hosted else "users stands alone: there is no auth.users")
+    comparison = compare(load_expected(auth_users=hosted), take_snapshot(connection, role_names=roles.logical_names()))
     problems = tuple(str(difference) for difference in comparison.differences)
     yield Check("catalog", f"{len(problems)} differences, {len(comparison.extras)} objects of your own", problems)
     for name, query in INVARIANTS.items():
         count = connection.scalar(sa.text(query)) or 0
-        yield Check(name, f"{count:,}", (f"{count:,} rows break this rule",) if count else ())
+        mend = f": run `{REMEDIES[name]}`" if name in REMEDIES else ""
+        yield Check(name, f"{count:,}", (f"{count:,} rows break this rule{mend}",) if count else ())
 
 
 def _current_revision(connection: sa.Connection) -> str | None:

@@ -1,10 +1,11 @@
 """Create what every table leans on: the three roles, the schema for internals, the caller's identity.
 
-What:   roles anon, authenticated and service_role where the server has them not; in chat_internal the function
-        current_user_id(), the names of the roles and the positions of backfills; public.update_updated_at().
+What:   roles anon, authenticated and service_role where the server has them not; in chat_internal the functions
+        current_user_id() and has_auth_users(), the names of the roles and the positions of backfills.
 Why:    policies ask who the caller is through one function, so that the rule stands in one place. It reads the two
         settings that PostgREST and our own services fill per transaction; after that transaction they read '' and
-        not NULL.
+        not NULL. Whether a platform keeps the accounts is asked of the catalog by the shape of auth.users alone: a
+        schema auth can be somebody else's, into which we may not look.
 Locks:  none on existing tables.
 Undone: everything is dropped except the roles, which belong to the server and not to this database.
 
@@ -39,22 +40,6 @@ def upgrade() -> None:
     )
     op.grant_only("FUNCTION chat_internal.current_user_id()", authenticated="EXECUTE", service_role="EXECUTE")
 
-    op.sql(
-        """
-        CREATE FUNCTION public.update_updated_at() RETURNS trigger
-        LANGUAGE plpgsql SET search_path = '' AS $$
-        BEGIN
-          -- a statement that sets the column itself (a new message moving its conversation) is left alone
-          IF NEW.updated_at IS NOT DISTINCT FROM OLD.updated_at THEN
-            NEW.updated_at := pg_catalog.now();
-          END IF;
-          RETURN NEW;
-        END
-        $$
-        """
-    )
-    op.grant_only("FUNCTION update_updated_at()")
-
     op.create_table(
         "backfill_progress",
         sa.Column("name", sa.Text(), nullable=False),
@@ -76,11 +61,33 @@ def upgrade() -> None:
         op.enable_row_level_security(f"chat_internal.{table}")  # and no policy: the owner alone
         op.grant_only(f"chat_internal.{table}")
 
+    op.sql(
+        """
+        CREATE FUNCTION chat_internal.has_auth_users() RETURNS boolean
+        LANGUAGE sql STABLE PARALLEL SAFE SET search_path = '' AS $$
+          SELECT EXISTS (
+            SELECT FROM pg_catalog.pg_class AS c
+            JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
+            JOIN pg_catalog.pg_attribute AS i ON i.attrelid = c.oid AND i.attname = 'id'
+            JOIN pg_catalog.pg_attribute AS e ON e.attrelid = c.oid AND e.attname = 'email'
+            JOIN pg_catalog.pg_attribute AS t ON t.attrelid = c.oid AND t.attname = 'created_at'
+            JOIN pg_catalog.pg_constraint AS k
+              ON k.conrelid = c.oid AND k.contype IN ('p', 'u') AND k.conkey = ARRAY[i.attnum]
+            WHERE n.nspname = 'auth' AND c.relname = 'users' AND c.relkind = 'r'
+              AND i.atttypid = 'pg_catalog.uuid'::pg_catalog.regtype
+              AND e.atttypid IN ('pg_catalog.varchar'::pg_catalog.regtype, 'pg_catalog.text'::pg_catalog.regtype)
+              AND t.atttypid = 'pg_catalog.timestamptz'::pg_catalog.regtype
+          )
+        $$
+        """
+    )
+    op.grant_only("FUNCTION chat_internal.has_auth_users()")
+
 
 def downgrade() -> None:
+    op.sql("DROP FUNCTION chat_internal.has_auth_users()")
     op.sql("ALTER TABLE chat_internal.alembic_version DISABLE ROW LEVEL SECURITY")
     op.drop_table("role_names", schema="chat_internal")
     op.drop_table("backfill_progress", schema="chat_internal")
-    op.sql("DROP FUNCTION public.update_updated_at()")
     op.sql("DROP FUNCTION chat_internal.current_user_id()")
     op.revoke_schema_usage("chat_internal", of=["authenticated", "service_role"])

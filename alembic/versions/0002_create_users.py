@@ -1,13 +1,15 @@
 """Create users.
 
-What:   public.users. An account without password_hash is one whose credential an identity provider holds.
+What:   public.users, and public.update_updated_at(), which every table with that column calls. An account without
+        password_hash is one whose credential an identity provider holds.
 Why:    every other table hangs on it. A user reads its own row and may change its address, no more; password_hash is
         granted to service_role alone, by column.
-Locks:  none on existing tables.
-Undone: the table is dropped; refused while it holds rows.
+Locks:  none where no such table stands; on one that does see 0001c.
+Undone: the table is dropped, or given back as it was found; refused while it holds rows that auth.users does not
+        hold as well, or that the older shape cannot hold.
 
 Revision ID: 0002
-Revises: 0001
+Revises: 0001d
 """
 
 import sqlalchemy as sa
@@ -15,7 +17,7 @@ import sqlalchemy as sa
 from alembic import op
 
 revision = "0002"
-down_revision = "0001"
+down_revision = "0001d"
 branch_labels = None
 depends_on = None
 
@@ -23,7 +25,26 @@ SELF = "id = (SELECT chat_internal.current_user_id())"
 
 
 def upgrade() -> None:
-    op.create_table(
+    op.adopt_function(
+        "update_updated_at()",
+        """
+        CREATE OR REPLACE FUNCTION public.update_updated_at() RETURNS trigger
+        LANGUAGE plpgsql SET search_path = '' AS $$
+        BEGIN
+          -- a statement that sets the column itself (a new message moving its conversation) is left alone, and so is
+          -- the backfill of a table that is being adopted
+          IF NEW.updated_at IS NOT DISTINCT FROM OLD.updated_at
+            AND pg_catalog.current_setting('chat_internal.adopting', true) IS DISTINCT FROM 'yes' THEN
+            NEW.updated_at := pg_catalog.now();
+          END IF;
+          RETURN NEW;
+        END
+        $$
+        """,
+    )
+    op.grant_only("FUNCTION update_updated_at()")
+
+    op.stage_table(
         "users",
         sa.Column("id", sa.Uuid(), server_default=sa.text("gen_random_uuid()"), nullable=False),
         sa.Column("email", sa.String(255), nullable=True),
@@ -33,23 +54,25 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name="users_pkey"),
         sa.CheckConstraint("password_hash IS NULL OR email IS NOT NULL", name=op.f("ck_users_password_needs_email")),
     )
-    op.create_index("idx_users_email", "users", ["email"], unique=True)
+    op.create_index("idx_users_email", "users", ["email"], unique=True, schema="chat_internal")
     op.sql(
-        "CREATE TRIGGER users_updated_at BEFORE UPDATE ON public.users"
+        "CREATE TRIGGER users_updated_at BEFORE UPDATE ON chat_internal.users"
         " FOR EACH ROW EXECUTE FUNCTION public.update_updated_at()"
     )
 
-    op.enable_row_level_security("users")
-    op.create_policy("users_select_own", "users", "SELECT", to="authenticated", using=SELF)
-    op.create_policy("users_update_own", "users", "UPDATE", to="authenticated", using=SELF, check=SELF)
-    op.create_service_policy("users")
+    op.enable_row_level_security("chat_internal.users")
+    op.create_policy("users_select_own", "chat_internal.users", "SELECT", to="authenticated", using=SELF)
+    op.create_policy("users_update_own", "chat_internal.users", "UPDATE", to="authenticated", using=SELF, check=SELF)
+    op.create_service_policy("chat_internal.users")
     op.grant_only(
-        "users",
+        "chat_internal.users",
         authenticated="SELECT (id, email, created_at, updated_at), UPDATE (email)",
         service_role="SELECT, INSERT, UPDATE, DELETE",
     )
+    op.adopt_table("users")
+    op.finish_table("users")
 
 
 def downgrade() -> None:
-    op.refuse_data_loss("users", "SELECT count(*) FROM public.users")
-    op.drop_table("users")
+    op.release_table("users", what="users", lost="password_hash IS NOT NULL OR NOT chat_internal.has_auth_users()")
+    op.release("update_updated_at()")

@@ -4,11 +4,12 @@ What:   public.tenants, public.tenant_users, and chat_internal.current_tenant_id
 Why:    members read their tenants and see who else is in them; only service_role writes. A policy on tenant_users
         that reads tenant_users would recurse, hence the SECURITY DEFINER function: it takes no argument, answers
         for the caller only and stands in a schema that no API exposes.
-Locks:  ShareRowExclusive on public.users for an instant (the foreign key).
-Undone: both tables are dropped; refused while they hold rows.
+Locks:  ShareRowExclusive on public.users for an instant (the foreign key); on a table that stands already see
+        0001c.
+Undone: both tables are dropped, or given back as they were found; refused while rows would be lost.
 
 Revision ID: 0003
-Revises: 0002
+Revises: 0002c
 """
 
 import sqlalchemy as sa
@@ -16,13 +17,27 @@ import sqlalchemy as sa
 from alembic import op
 
 revision = "0003"
-down_revision = "0002"
+down_revision = "0002c"
 branch_labels = None
 depends_on = None
 
 
 def upgrade() -> None:
-    op.create_table(
+    op.sql(
+        """
+        SET LOCAL check_function_bodies = off;  -- its table comes below, and needs it
+        CREATE OR REPLACE FUNCTION chat_internal.current_tenant_ids() RETURNS SETOF uuid
+        LANGUAGE sql STABLE PARALLEL SAFE SECURITY DEFINER SET search_path = '' AS $$
+          SELECT tu.tenant_id
+          FROM public.tenant_users AS tu
+          WHERE tu.user_id = chat_internal.current_user_id()
+        $$;
+        SET LOCAL check_function_bodies = on;
+        """
+    )
+    op.grant_only("FUNCTION chat_internal.current_tenant_ids()", authenticated="EXECUTE", service_role="EXECUTE")
+
+    op.stage_table(
         "tenants",
         sa.Column("id", sa.Uuid(), server_default=sa.text("gen_random_uuid()"), nullable=False),
         sa.Column("name", sa.Text(), nullable=False),
@@ -31,59 +46,54 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name="tenants_pkey"),
     )
     op.sql(
-        "CREATE TRIGGER tenants_updated_at BEFORE UPDATE ON public.tenants"
+        "CREATE TRIGGER tenants_updated_at BEFORE UPDATE ON chat_internal.tenants"
         " FOR EACH ROW EXECUTE FUNCTION public.update_updated_at()"
     )
-    op.create_table(
+    op.enable_row_level_security("chat_internal.tenants")
+    op.create_policy(
+        "tenants_select_member",
+        "chat_internal.tenants",
+        "SELECT",
+        to="authenticated",
+        using="id IN (SELECT chat_internal.current_tenant_ids())",
+    )
+    op.create_service_policy("chat_internal.tenants")
+    op.grant_only("chat_internal.tenants", authenticated="SELECT", service_role="SELECT, INSERT, UPDATE, DELETE")
+    op.adopt_table("tenants")
+    op.fill_adopted("tenants", {"created_at": "t.updated_at"})
+    op.finish_table("tenants")
+
+    op.stage_table(
         "tenant_users",
         sa.Column("tenant_id", sa.Uuid(), nullable=False),
         sa.Column("user_id", sa.Uuid(), nullable=False),
         sa.Column("role", sa.String(20), server_default=sa.text("'member'"), nullable=False),
         sa.Column("created_at", sa.TIMESTAMP(timezone=True), server_default=sa.text("now()"), nullable=False),
         sa.PrimaryKeyConstraint("tenant_id", "user_id", name="tenant_users_pkey"),
-        sa.ForeignKeyConstraint(["tenant_id"], ["tenants.id"], name="fk_tenant_users_tenant_id", ondelete="CASCADE"),
-        sa.ForeignKeyConstraint(["user_id"], ["users.id"], name="fk_tenant_users_user_id", ondelete="CASCADE"),
+        sa.ForeignKeyConstraint(
+            ["tenant_id"], ["public.tenants.id"], name="fk_tenant_users_tenant_id", ondelete="CASCADE"
+        ),
+        sa.ForeignKeyConstraint(["user_id"], ["public.users.id"], name="fk_tenant_users_user_id", ondelete="CASCADE"),
         sa.CheckConstraint("role IN ('owner', 'admin', 'member')", name=op.f("ck_tenant_users_role")),
     )
-    op.create_index("idx_tenant_users_user_id", "tenant_users", ["user_id"])
-
-    op.sql(
-        """
-        CREATE FUNCTION chat_internal.current_tenant_ids() RETURNS SETOF uuid
-        LANGUAGE sql STABLE PARALLEL SAFE SECURITY DEFINER SET search_path = '' AS $$
-          SELECT tu.tenant_id
-          FROM public.tenant_users AS tu
-          WHERE tu.user_id = chat_internal.current_user_id()
-        $$
-        """
-    )
-    op.grant_only("FUNCTION chat_internal.current_tenant_ids()", authenticated="EXECUTE", service_role="EXECUTE")
-
-    op.enable_row_level_security("tenants")
-    op.create_policy(
-        "tenants_select_member",
-        "tenants",
-        "SELECT",
-        to="authenticated",
-        using="id IN (SELECT chat_internal.current_tenant_ids())",
-    )
-    op.create_service_policy("tenants")
-    op.grant_only("tenants", authenticated="SELECT", service_role="SELECT, INSERT, UPDATE, DELETE")
-
-    op.enable_row_level_security("tenant_users")
+    op.create_index("idx_tenant_users_user_id", "tenant_users", ["user_id"], schema="chat_internal")
+    op.enable_row_level_security("chat_internal.tenant_users")
     op.create_policy(
         "tenant_users_select_member",
-        "tenant_users",
+        "chat_internal.tenant_users",
         "SELECT",
         to="authenticated",
         using="tenant_id IN (SELECT chat_internal.current_tenant_ids())",
     )
-    op.create_service_policy("tenant_users")
-    op.grant_only("tenant_users", authenticated="SELECT", service_role="SELECT, INSERT, UPDATE, DELETE")
+    op.create_service_policy("chat_internal.tenant_users")
+    op.grant_only("chat_internal.tenant_users", authenticated="SELECT", service_role="SELECT, INSERT, UPDATE, DELETE")
+    op.adopt_table("tenant_users")
+
+    op.fill_adopted("tenant_users", {"created_at": "pg_catalog.now()"}, key=["tenant_id", "user_id"])
+    op.finish_table("tenant_users")
 
 
 def downgrade() -> None:
-    op.refuse_data_loss("tenants", "SELECT count(*) FROM public.tenants")
-    op.drop_table("tenant_users")
-    op.drop_table("tenants")
+    op.release_table("tenant_users", what="members of tenants")
+    op.release_table("tenants", what="tenants")
     op.sql("DROP FUNCTION chat_internal.current_tenant_ids()")

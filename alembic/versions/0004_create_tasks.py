@@ -2,8 +2,9 @@
 
 What:   public.tasks, a user's to-do list.
 Why:    (user_id, created_at DESC) serves "a user's tasks, newest first" without a sort.
-Locks:  ShareRowExclusive on public.users for an instant (the foreign key).
-Undone: the table is dropped; refused while it holds rows.
+Locks:  ShareRowExclusive on public.users for an instant (the foreign key); on a table that stands already see
+        0001c.
+Undone: the table is dropped, or given back as it was found; refused while rows would be lost.
 
 Revision ID: 0004
 Revises: 0003
@@ -20,7 +21,7 @@ depends_on = None
 
 
 def upgrade() -> None:
-    op.create_table(
+    op.stage_table(
         "tasks",
         sa.Column("id", sa.Uuid(), server_default=sa.text("gen_random_uuid()"), nullable=False),
         sa.Column("user_id", sa.Uuid(), nullable=False),
@@ -30,22 +31,27 @@ def upgrade() -> None:
         sa.Column("created_at", sa.TIMESTAMP(timezone=True), server_default=sa.text("now()"), nullable=False),
         sa.Column("updated_at", sa.TIMESTAMP(timezone=True), server_default=sa.text("now()"), nullable=False),
         sa.PrimaryKeyConstraint("id", name="tasks_pkey"),
-        sa.ForeignKeyConstraint(["user_id"], ["users.id"], name="fk_tasks_user_id", ondelete="CASCADE"),
+        sa.ForeignKeyConstraint(["user_id"], ["public.users.id"], name="fk_tasks_user_id", ondelete="CASCADE"),
     )
-    op.create_index("idx_tasks_user_id", "tasks", ["user_id"])
-    op.create_index("idx_tasks_user_id_created_at", "tasks", ["user_id", sa.text("created_at DESC")])
+    op.create_index("idx_tasks_user_id", "tasks", ["user_id"], schema="chat_internal")
+    op.create_index(
+        "idx_tasks_user_id_created_at", "tasks", ["user_id", sa.text("created_at DESC")], schema="chat_internal"
+    )
     op.sql(
-        "CREATE TRIGGER tasks_updated_at BEFORE UPDATE ON public.tasks"
+        "CREATE TRIGGER tasks_updated_at BEFORE UPDATE ON chat_internal.tasks"
         " FOR EACH ROW EXECUTE FUNCTION public.update_updated_at()"
     )
 
-    op.enable_row_level_security("tasks")
-    op.create_owner_policies("tasks", owner="user_id = (SELECT chat_internal.current_user_id())")
+    op.enable_row_level_security("chat_internal.tasks")
+    op.create_owner_policies("chat_internal.tasks", owner="user_id = (SELECT chat_internal.current_user_id())")
     op.grant_only(
-        "tasks", authenticated="SELECT, INSERT, UPDATE, DELETE", service_role="SELECT, INSERT, UPDATE, DELETE"
+        "chat_internal.tasks",
+        authenticated="SELECT, INSERT, UPDATE, DELETE",
+        service_role="SELECT, INSERT, UPDATE, DELETE",
     )
+    op.adopt_table("tasks")
+    op.finish_table("tasks")
 
 
 def downgrade() -> None:
-    op.refuse_data_loss("tasks", "SELECT count(*) FROM public.tasks")
-    op.drop_table("tasks")
+    op.release_table("tasks", what="tasks")

@@ -3,8 +3,9 @@
 What:   public.chat_messages without conversations.
 Why:    this is the shape that older applications have and write; from here the chain takes an empty database and a
         live one the same way. Role has no CHECK: old rows hold what they hold.
-Locks:  ShareRowExclusive on public.users for an instant (the foreign key).
-Undone: the table is dropped; refused while it holds rows.
+Locks:  ShareRowExclusive on public.users for an instant (the foreign key); on a table that stands already see
+        0001c.
+Undone: the table is dropped, or given back as it was found; refused while rows would be lost.
 
 Revision ID: 0005
 Revises: 0004
@@ -21,7 +22,7 @@ depends_on = None
 
 
 def upgrade() -> None:
-    op.create_table(
+    op.stage_table(
         "chat_messages",
         sa.Column("id", sa.Uuid(), server_default=sa.text("gen_random_uuid()"), nullable=False),
         sa.Column("user_id", sa.Uuid(), nullable=False),
@@ -29,19 +30,25 @@ def upgrade() -> None:
         sa.Column("content", sa.Text(), nullable=False),
         sa.Column("created_at", sa.TIMESTAMP(timezone=True), server_default=sa.text("now()"), nullable=True),
         sa.PrimaryKeyConstraint("id", name="chat_messages_pkey"),
-        sa.ForeignKeyConstraint(["user_id"], ["users.id"], name="fk_chat_messages_user_id", ondelete="CASCADE"),
+        sa.ForeignKeyConstraint(["user_id"], ["public.users.id"], name="fk_chat_messages_user_id", ondelete="CASCADE"),
     )
-    op.create_index("idx_chat_messages_user_created", "chat_messages", ["user_id", sa.text("created_at DESC")])
-
-    op.enable_row_level_security("chat_messages")
-    op.create_owner_policies("chat_messages", owner="user_id = (SELECT chat_internal.current_user_id())")
-    op.grant_only(
+    op.create_index(
+        "idx_chat_messages_user_created",
         "chat_messages",
+        ["user_id", sa.text("created_at DESC")],
+        schema="chat_internal",
+    )
+
+    op.enable_row_level_security("chat_internal.chat_messages")
+    op.create_owner_policies("chat_internal.chat_messages", owner="user_id = (SELECT chat_internal.current_user_id())")
+    op.grant_only(
+        "chat_internal.chat_messages",
         authenticated="SELECT, INSERT, UPDATE, DELETE",
         service_role="SELECT, INSERT, UPDATE, DELETE",
     )
+    op.adopt_table("chat_messages")
+    op.finish_table("chat_messages")
 
 
 def downgrade() -> None:
-    op.refuse_data_loss("chat messages", "SELECT count(*) FROM public.chat_messages")
-    op.drop_table("chat_messages")
+    op.release_table("chat_messages", what="chat messages")

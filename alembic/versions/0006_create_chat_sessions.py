@@ -4,11 +4,12 @@ What:   public.chat_sessions.
 Why:    the other older shape that applications have and write; later revisions turn its arrays into rows and the
         table into conversations. A session of a tenant is its owner's only while the owner is a member of that
         tenant.
-Locks:  ShareRowExclusive on public.users and public.tenants for an instant (the foreign keys).
-Undone: the table is dropped; refused while it holds rows.
+Locks:  ShareRowExclusive on public.users and public.tenants for an instant (the foreign keys); on a table that
+        stands already see 0001c.
+Undone: the table is dropped, or given back as it was found; refused while rows would be lost.
 
 Revision ID: 0006
-Revises: 0005
+Revises: 0005a
 """
 
 import sqlalchemy as sa
@@ -17,13 +18,17 @@ from sqlalchemy.dialects.postgresql import JSONB
 from alembic import op
 
 revision = "0006"
-down_revision = "0005"
+down_revision = "0005a"
 branch_labels = None
 depends_on = None
 
 
 def upgrade() -> None:
-    op.create_table(
+    op.when("NOT chat_internal.is_adopted('conversations')", create_chat_sessions)
+
+
+def create_chat_sessions() -> None:
+    op.stage_table(
         "chat_sessions",
         sa.Column("id", sa.Uuid(), server_default=sa.text("gen_random_uuid()"), nullable=False),
         sa.Column("tenant_id", sa.Uuid(), nullable=True),
@@ -32,29 +37,32 @@ def upgrade() -> None:
         sa.Column("created_at", sa.TIMESTAMP(timezone=True), server_default=sa.text("now()"), nullable=True),
         sa.Column("updated_at", sa.TIMESTAMP(timezone=True), server_default=sa.text("now()"), nullable=True),
         sa.PrimaryKeyConstraint("id", name="chat_sessions_pkey"),
-        sa.ForeignKeyConstraint(["tenant_id"], ["tenants.id"], name="fk_chat_sessions_tenant_id", ondelete="CASCADE"),
-        sa.ForeignKeyConstraint(["user_id"], ["users.id"], name="fk_chat_sessions_user_id", ondelete="CASCADE"),
+        sa.ForeignKeyConstraint(
+            ["tenant_id"], ["public.tenants.id"], name="fk_chat_sessions_tenant_id", ondelete="CASCADE"
+        ),
+        sa.ForeignKeyConstraint(["user_id"], ["public.users.id"], name="fk_chat_sessions_user_id", ondelete="CASCADE"),
     )
-    op.create_index("idx_chat_sessions_tenant_id", "chat_sessions", ["tenant_id"])
-    op.create_index("idx_chat_sessions_user_id", "chat_sessions", ["user_id"])
+    op.create_index("idx_chat_sessions_tenant_id", "chat_sessions", ["tenant_id"], schema="chat_internal")
+    op.create_index("idx_chat_sessions_user_id", "chat_sessions", ["user_id"], schema="chat_internal")
     op.sql(
-        "CREATE TRIGGER chat_sessions_updated_at BEFORE UPDATE ON public.chat_sessions"
+        "CREATE TRIGGER chat_sessions_updated_at BEFORE UPDATE ON chat_internal.chat_sessions"
         " FOR EACH ROW EXECUTE FUNCTION public.update_updated_at()"
     )
 
-    op.enable_row_level_security("chat_sessions")
+    op.enable_row_level_security("chat_internal.chat_sessions")
     op.create_owner_policies(
-        "chat_sessions",
+        "chat_internal.chat_sessions",
         owner="user_id = (SELECT chat_internal.current_user_id())"
         " AND (tenant_id IS NULL OR tenant_id IN (SELECT chat_internal.current_tenant_ids()))",
     )
     op.grant_only(
-        "chat_sessions",
+        "chat_internal.chat_sessions",
         authenticated="SELECT, INSERT, UPDATE, DELETE",
         service_role="SELECT, INSERT, UPDATE, DELETE",
     )
+    op.adopt_table("chat_sessions")
+    op.finish_table("chat_sessions")
 
 
 def downgrade() -> None:
-    op.refuse_data_loss("chat sessions", "SELECT count(*) FROM public.chat_sessions")
-    op.drop_table("chat_sessions")
+    op.release_table("chat_sessions", what="chat sessions")

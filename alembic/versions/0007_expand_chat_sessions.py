@@ -30,7 +30,41 @@ branch_labels = None
 depends_on = None
 
 
+LOST = """
+CREATE FUNCTION chat_internal.lost_conversation_ids() RETURNS SETOF uuid
+LANGUAGE plpgsql STABLE PARALLEL SAFE SECURITY DEFINER SET search_path = '' AS $$
+DECLARE
+  me CONSTANT uuid := chat_internal.current_user_id();
+  tenant uuid;
+BEGIN
+  -- along the index on (user_id, tenant_id): as many steps as tenants, however many conversations
+  SELECT c.tenant_id INTO tenant FROM {table} AS c
+  WHERE c.user_id = me AND c.tenant_id IS NOT NULL
+  ORDER BY c.tenant_id LIMIT 1;
+  WHILE tenant IS NOT NULL LOOP
+    IF NOT EXISTS (SELECT FROM public.tenant_users AS tu WHERE tu.tenant_id = tenant AND tu.user_id = me) THEN
+      RETURN QUERY SELECT c.id FROM {table} AS c WHERE c.user_id = me AND c.tenant_id = tenant;
+    END IF;
+    SELECT c.tenant_id INTO tenant FROM {table} AS c
+    WHERE c.user_id = me AND c.tenant_id > tenant
+    ORDER BY c.tenant_id LIMIT 1;
+  END LOOP;
+END
+$$
+"""
+
+
 def upgrade() -> None:
+    op.when("NOT chat_internal.is_adopted('conversations')", expand_chat_sessions)
+    op.when(
+        "chat_internal.is_adopted('conversations')",
+        then=lambda: op.sql(LOST.replace("{table}", "public.conversations")),
+        otherwise=lambda: op.sql(LOST.replace("{table}", "public.chat_sessions")),
+    )
+    op.grant_only("FUNCTION chat_internal.lost_conversation_ids()", authenticated="EXECUTE", service_role="EXECUTE")
+
+
+def expand_chat_sessions() -> None:
     op.add_column(
         "chat_sessions",
         sa.Column("title", sa.Text(), server_default=sa.text("'New Conversation'"), nullable=True),
@@ -57,36 +91,16 @@ def upgrade() -> None:
         "CREATE OR REPLACE TRIGGER chat_sessions_updated_at BEFORE UPDATE ON public.chat_sessions FOR EACH ROW"
         " WHEN (OLD.metadata IS NOT DISTINCT FROM NEW.metadata) EXECUTE FUNCTION public.update_updated_at()"
     )
-    op.sql(
-        """
-        CREATE FUNCTION chat_internal.lost_conversation_ids() RETURNS SETOF uuid
-        LANGUAGE plpgsql STABLE PARALLEL SAFE SECURITY DEFINER SET search_path = '' AS $$
-        DECLARE
-          me CONSTANT uuid := chat_internal.current_user_id();
-          tenant uuid;
-        BEGIN
-          -- along the index on (user_id, tenant_id): as many steps as tenants, however many conversations
-          SELECT c.tenant_id INTO tenant FROM public.chat_sessions AS c
-          WHERE c.user_id = me AND c.tenant_id IS NOT NULL
-          ORDER BY c.tenant_id LIMIT 1;
-          WHILE tenant IS NOT NULL LOOP
-            IF NOT EXISTS (SELECT FROM public.tenant_users AS tu WHERE tu.tenant_id = tenant AND tu.user_id = me) THEN
-              RETURN QUERY SELECT c.id FROM public.chat_sessions AS c WHERE c.user_id = me AND c.tenant_id = tenant;
-            END IF;
-            SELECT c.tenant_id INTO tenant FROM public.chat_sessions AS c
-            WHERE c.user_id = me AND c.tenant_id > tenant
-            ORDER BY c.tenant_id LIMIT 1;
-          END LOOP;
-        END
-        $$
-        """
-    )
-    op.grant_only("FUNCTION chat_internal.lost_conversation_ids()", authenticated="EXECUTE", service_role="EXECUTE")
     op.add_not_null_check("chat_sessions", "created_at")
     op.add_not_null_check("chat_sessions", "updated_at")
 
 
 def downgrade() -> None:
+    op.sql("DROP FUNCTION chat_internal.lost_conversation_ids()")
+    op.when("NOT chat_internal.is_adopted('conversations')", restore_chat_sessions)
+
+
+def restore_chat_sessions() -> None:
     op.refuse_data_loss(
         "titles and metadata of conversations",
         "SELECT count(*) FROM public.chat_sessions"
@@ -96,7 +110,6 @@ def downgrade() -> None:
     op.drop_not_null_check("chat_sessions", "created_at")
     op.sql("DROP TRIGGER chat_sessions_fill_times ON public.chat_sessions")
     op.sql("DROP FUNCTION chat_internal.fill_session_times()")
-    op.sql("DROP FUNCTION chat_internal.lost_conversation_ids()")
     op.sql(
         """
         ALTER TABLE public.chat_sessions DISABLE TRIGGER chat_sessions_updated_at;

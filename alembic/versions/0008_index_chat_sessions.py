@@ -21,6 +21,10 @@ depends_on = None
 
 
 def upgrade() -> None:
+    op.when("NOT chat_internal.is_adopted('conversations')", index_chat_sessions)
+
+
+def index_chat_sessions() -> None:
     op.create_index_online("idx_conversations_user_id", "chat_sessions", ["user_id", "id"], unique=True)
     op.create_index_online("idx_conversations_user_created", "chat_sessions", ["user_id", "created_at DESC"])
     by_activity = ["updated_at DESC", "id DESC"]
@@ -37,6 +41,10 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
+    op.when("NOT chat_internal.is_adopted('conversations')", drop_indexes)
+
+
+def drop_indexes() -> None:
     op.drop_index_online("idx_conversations_user_id_tenant_id")
     op.drop_index_online("idx_conversations_tenant_id")
     op.drop_index_online("idx_conversations_user_id_updated_at")

@@ -7,9 +7,10 @@ Why:    ownership is a constraint: (conversation_id, user_id) references the con
         its conversation's. Two indexes carry the order: policies add user_id to every condition, and the planner,
         which takes it for independent of conversation_id, would read a whole conversation and sort it for one page
         if no index led with both.
-Locks:  ShareRowExclusive on public.chat_sessions and public.users for an instant (the foreign keys).
-Undone: the table is dropped. At this revision chat_sessions holds every message in its arrays; what they cannot
-        hold are idempotency keys, so it is refused while there are any.
+Locks:  ShareRowExclusive on public.chat_sessions and public.users for an instant (the foreign keys); on a table
+        that stands already see 0001c.
+Undone: the table is dropped, or given back as it was found. Where it is dropped, chat_sessions holds every message
+        in its arrays; what they cannot hold are idempotency keys, so it is refused while there are any.
 
 Revision ID: 0009
 Revises: 0008
@@ -27,7 +28,7 @@ depends_on = None
 
 
 def upgrade() -> None:
-    op.create_table(
+    op.stage_table(
         "messages",
         sa.Column("id", sa.Uuid(), server_default=sa.text("gen_random_uuid()"), nullable=False),
         sa.Column("conversation_id", sa.Uuid(), nullable=False),
@@ -40,43 +41,104 @@ def upgrade() -> None:
         sa.Column("seq", sa.BigInteger(), sa.Identity(always=False), nullable=False),
         sa.Column("created_at", sa.TIMESTAMP(timezone=True), server_default=sa.text("now()"), nullable=False),
         sa.PrimaryKeyConstraint("id", name="messages_pkey"),
-        sa.ForeignKeyConstraint(
-            ["conversation_id", "user_id"],
-            ["chat_sessions.id", "chat_sessions.user_id"],
-            name="fk_messages_conversation_id",
-            ondelete="CASCADE",
-        ),
-        sa.ForeignKeyConstraint(["user_id"], ["users.id"], name="fk_messages_user_id", ondelete="CASCADE"),
+        sa.ForeignKeyConstraint(["user_id"], ["public.users.id"], name="fk_messages_user_id", ondelete="CASCADE"),
         sa.CheckConstraint("role IN ('user', 'assistant', 'agent', 'system', 'tool')", name=op.f("ck_messages_role")),
     )
-    op.create_index("idx_messages_conversation_id", "messages", ["conversation_id", "user_id", "created_at", "seq"])
-    op.create_index("idx_messages_user_id", "messages", ["user_id"])
-    op.create_index("idx_messages_conversation_id_created_at", "messages", ["conversation_id", "created_at", "seq"])
+    op.sql(
+        """
+        DO $$ BEGIN
+          EXECUTE pg_catalog.format(
+            'ALTER TABLE chat_internal.messages ADD CONSTRAINT fk_messages_conversation_id'
+            ' FOREIGN KEY (conversation_id, user_id) REFERENCES %s (id, user_id) ON DELETE CASCADE',
+            coalesce(pg_catalog.to_regclass('public.conversations')::text, 'public.chat_sessions'));
+        END $$
+        """
+    )
+    op.create_index(
+        "idx_messages_conversation_id",
+        "messages",
+        ["conversation_id", "user_id", "created_at", "seq"],
+        schema="chat_internal",
+    )
+    op.create_index("idx_messages_user_id", "messages", ["user_id"], schema="chat_internal")
+    op.create_index(
+        "idx_messages_conversation_id_created_at",
+        "messages",
+        ["conversation_id", "created_at", "seq"],
+        schema="chat_internal",
+    )
     op.create_index(
         "idx_messages_user_id_idempotency_key",
         "messages",
         ["user_id", "idempotency_key"],
         unique=True,
         postgresql_where=sa.text("idempotency_key IS NOT NULL"),
+        schema="chat_internal",
     )
 
-    op.enable_row_level_security("messages")
+    op.enable_row_level_security("chat_internal.messages")
     op.create_owner_policies(
-        "messages",
+        "chat_internal.messages",
         owner="user_id = (SELECT chat_internal.current_user_id())"
         " AND (conversation_id IN (SELECT chat_internal.lost_conversation_ids())) IS NOT TRUE",
     )
     op.grant_only(
-        "messages",
+        "chat_internal.messages",
         authenticated="SELECT, INSERT, UPDATE, DELETE",
         service_role="SELECT, INSERT, UPDATE, DELETE",
     )
-    op.grant_only("SEQUENCE messages_seq_seq")
+    op.grant_only("SEQUENCE chat_internal.messages_seq_seq")
+    op.adopt_table("messages")
+    op.when("chat_internal.is_adopted('messages')", adopt_messages)
+    op.finish_table("messages")
+
+
+def adopt_messages() -> None:
+    """Fill what rows of an older shape lack: seq in the order they were written, and the owner of the conversation."""
+    op.sql(
+        """
+        SELECT chat_internal.change('messages', 'trigger messages_fill_owner created',
+          $change$
+            CREATE FUNCTION chat_internal.fill_message_owner() RETURNS trigger
+            LANGUAGE plpgsql SET search_path = '' AS $$
+            BEGIN
+              SELECT c.user_id INTO NEW.user_id FROM public.conversations AS c WHERE c.id = NEW.conversation_id;
+              RETURN NEW;
+            END
+            $$;
+            CREATE TRIGGER messages_fill_owner BEFORE INSERT ON public.messages
+            FOR EACH ROW WHEN (NEW.user_id IS NULL) EXECUTE FUNCTION chat_internal.fill_message_owner();
+          $change$,
+          'DROP TRIGGER messages_fill_owner ON public.messages; DROP FUNCTION chat_internal.fill_message_owner()')
+        WHERE pg_catalog.to_regprocedure('chat_internal.fill_message_owner()') IS NULL
+        """
+    )
+    op.grant_only("FUNCTION chat_internal.fill_message_owner()")
+    op.order_adopted(
+        "messages",
+        """
+        SELECT m.id, pg_catalog.row_number() OVER (ORDER BY coalesce(m.created_at, c.created_at), m.ctid) AS place
+        FROM public.messages AS m JOIN public.conversations AS c ON c.id = m.conversation_id
+        WHERE m.seq IS NULL
+        """,
+    )
+    conversation = "FROM public.conversations AS c WHERE c.id = t.conversation_id"
+    op.fill_adopted(
+        "messages",
+        {
+            "role": "'user'",
+            "metadata": "'{}'",
+            "created_at": f"(SELECT c.created_at {conversation})",
+        },
+        derived={
+            "seq": "(SELECT o.place FROM chat_internal.messages_order AS o WHERE o.id = t.id)",
+            "user_id": f"(SELECT c.user_id {conversation})",
+        },
+        note=True,
+    )
+    op.sql("DROP TABLE chat_internal.messages_order")
+    op.move_to_owner("messages", "messages")
 
 
 def downgrade() -> None:
-    op.refuse_data_loss(
-        "idempotency keys of messages",
-        "SELECT count(*) FROM public.messages WHERE idempotency_key IS NOT NULL",
-    )
-    op.drop_table("messages")
+    op.release_table("messages", what="idempotency keys of messages", lost="idempotency_key IS NOT NULL")

@@ -34,13 +34,17 @@ def upgrade() -> None:
         sa.Column("user_id", sa.Uuid(), nullable=False),
         sa.Column("messages", JSONB(), nullable=True),
         sa.PrimaryKeyConstraint("session_id", name="chat_session_arrays_pkey"),
-        sa.ForeignKeyConstraint(
-            ["session_id", "user_id"],
-            ["public.chat_sessions.id", "public.chat_sessions.user_id"],
-            name="fk_chat_session_arrays_session_id",
-            ondelete="CASCADE",
-        ),
         schema="chat_internal",
+    )
+    op.sql(
+        """
+        DO $$ BEGIN
+          EXECUTE pg_catalog.format(
+            'ALTER TABLE chat_internal.chat_session_arrays ADD CONSTRAINT fk_chat_session_arrays_session_id'
+            ' FOREIGN KEY (session_id, user_id) REFERENCES %s (id, user_id) ON DELETE CASCADE',
+            coalesce(pg_catalog.to_regclass('public.conversations')::text, 'public.chat_sessions'));
+        END $$
+        """
     )
     op.create_index(
         "idx_chat_session_arrays_session_id",
@@ -217,7 +221,22 @@ def upgrade() -> None:
           ORDER BY w.ordinal;
         END
         $$;
+        """
+    )
+    for function in (
+        "element_time(jsonb)",
+        "element_role(jsonb)",
+        "session_elements(jsonb, timestamptz)",
+        "message_element(public.messages)",
+        "store_session_messages(uuid, uuid, jsonb, timestamptz)",
+    ):
+        op.grant_only(f"FUNCTION chat_internal.{function}", authenticated="EXECUTE", service_role="EXECUTE")
+    op.when("NOT chat_internal.is_adopted('conversations')", expand_written_arrays)
 
+
+def expand_written_arrays() -> None:
+    op.sql(
+        """
         CREATE FUNCTION chat_internal.expand_chat_session(
           p_session_id uuid, p_user_id uuid, p_messages jsonb, p_at timestamptz
         ) RETURNS void
@@ -236,17 +255,9 @@ def upgrade() -> None:
           PERFORM chat_internal.expand_chat_session(NEW.id, NEW.user_id, NEW.messages, NEW.created_at);
           RETURN NULL;
         END
-        $$;
+        $$
         """
     )
-    for function in (
-        "element_time(jsonb)",
-        "element_role(jsonb)",
-        "session_elements(jsonb, timestamptz)",
-        "message_element(public.messages)",
-        "store_session_messages(uuid, uuid, jsonb, timestamptz)",
-    ):
-        op.grant_only(f"FUNCTION chat_internal.{function}", authenticated="EXECUTE", service_role="EXECUTE")
     op.grant_only("FUNCTION chat_internal.expand_chat_session(uuid, uuid, jsonb, timestamptz)")
     op.grant_only("FUNCTION chat_internal.expand_written_chat_session()")
     op.sql(
@@ -256,11 +267,9 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    op.sql("DROP TRIGGER chat_sessions_expand ON public.chat_sessions")
+    op.when("NOT chat_internal.is_adopted('conversations')", stop_expanding)
     op.sql(
         """
-        DROP FUNCTION chat_internal.expand_written_chat_session();
-        DROP FUNCTION chat_internal.expand_chat_session(uuid, uuid, jsonb, timestamptz);
         DROP FUNCTION chat_internal.store_session_messages(uuid, uuid, jsonb, timestamptz);
         DROP FUNCTION chat_internal.message_element(public.messages);
         DROP FUNCTION chat_internal.session_elements(jsonb, timestamptz);
@@ -269,3 +278,13 @@ def downgrade() -> None:
         """
     )
     op.drop_table("chat_session_arrays", schema="chat_internal")
+
+
+def stop_expanding() -> None:
+    op.sql(
+        """
+        DROP TRIGGER chat_sessions_expand ON public.chat_sessions;
+        DROP FUNCTION chat_internal.expand_written_chat_session();
+        DROP FUNCTION chat_internal.expand_chat_session(uuid, uuid, jsonb, timestamptz);
+        """
+    )

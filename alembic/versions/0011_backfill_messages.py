@@ -21,6 +21,31 @@ depends_on = None
 
 
 def upgrade() -> None:
+    op.when("NOT chat_internal.is_adopted('conversations')", backfill_messages)
+    op.when(
+        "chat_internal.is_adopted('conversations') AND EXISTS (SELECT FROM pg_catalog.pg_attribute AS a"
+        " WHERE a.attrelid = pg_catalog.to_regclass('public.conversations') AND a.attname = 'messages'"
+        " AND a.atttypid = 'jsonb'::regtype AND NOT a.attisdropped)",
+        keep_arrays,
+    )
+
+
+def keep_arrays() -> None:
+    """Keep the arrays of conversations that were expanded by their own application, before the column goes."""
+    op.backfill(
+        "arrays of conversations",
+        table="conversations",
+        alias="c",
+        batch="""
+            INSERT INTO chat_internal.chat_session_arrays (session_id, user_id, messages)
+            SELECT c.id, c.user_id, c.messages FROM public.conversations AS c WHERE {batch}
+            ON CONFLICT DO NOTHING
+        """,
+        pending="NOT EXISTS (SELECT FROM chat_internal.chat_session_arrays AS a WHERE a.session_id = c.id)",
+    )
+
+
+def backfill_messages() -> None:
     op.backfill(
         "messages of chat_sessions",
         table="chat_sessions",

@@ -21,6 +21,10 @@ depends_on = None
 
 
 def upgrade() -> None:
+    op.when("NOT chat_internal.is_adopted('conversations')", validate_chat_sessions)
+
+
+def validate_chat_sessions() -> None:
     op.validate_not_null_check("chat_sessions", "created_at")
     op.validate_not_null_check("chat_sessions", "updated_at")
     op.verify(
@@ -52,6 +56,10 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
+    op.when("NOT chat_internal.is_adopted('conversations')", restore_checks)
+
+
+def restore_checks() -> None:
     for column in ("created_at", "updated_at"):
         op.drop_not_null_check("chat_sessions", column)
         op.add_not_null_check("chat_sessions", column)

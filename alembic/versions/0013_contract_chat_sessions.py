@@ -4,26 +4,169 @@ What:   rename with everything that carries the name; the array column goes (cha
         chat_sessions reads the rows as arrays and takes inserts, whole-array updates and deletes; a new message
         moves its conversation's updated_at.
 Why:    old clients go on with the statements they have, under the policies of the tables (security_invoker, and
-        triggers that run as the caller). What a view with INSTEAD OF triggers cannot take is INSERT ... ON
-        CONFLICT.
+        triggers that run as the caller). No view with INSTEAD OF triggers takes INSERT ... ON CONFLICT. PostgREST
+        writes that where it knows a primary key and a plain INSERT where it does not, with the request's headers in
+        a setting; so the view hides its key, and an upsert is told by its header.
 Locks:  AccessExclusive on public.chat_sessions, ShareRowExclusive on public.messages, an instant: all of it is
         catalog work.
 Undone: the table has its name and its column back. An array whose rows nobody changed is given back byte for byte;
         the others are put together from the rows.
 
 Revision ID: 0013
-Revises: 0012
+Revises: 0012a
 """
 
 from alembic import op
 
 revision = "0013"
-down_revision = "0012"
+down_revision = "0012a"
 branch_labels = None
 depends_on = None
 
+SET_ASIDE = """
+    INSERT INTO chat_internal.adopted (object, what, undo)
+    SELECT 'readers of chat_sessions', 'set aside', pg_catalog.array_to_string(
+      chat_internal.drop_readers('public.chat_sessions', %s, '%s'), ';')
+"""
+
 
 def upgrade() -> None:
+    op.when("NOT chat_internal.is_adopted('conversations')", contract_chat_sessions)
+    op.sql(
+        """
+        CREATE VIEW public.chat_sessions WITH (security_invoker = true) AS
+        SELECT
+          CASE WHEN true THEN c.id END AS id,  -- the planner sees through it, PostgREST does not
+          c.tenant_id,
+          c.user_id,
+          coalesce(
+            (
+              SELECT pg_catalog.jsonb_agg(chat_internal.message_element(m.*) ORDER BY m.seq)
+              FROM public.messages AS m
+              WHERE m.conversation_id = c.id AND m.user_id = c.user_id
+            ),
+            '[]'
+          ) AS messages,
+          c.created_at,
+          c.updated_at
+        FROM public.conversations AS c;
+
+        CREATE FUNCTION chat_internal.write_chat_session() RETURNS trigger
+        LANGUAGE plpgsql SET search_path = '' AS $$
+        DECLARE
+          made public.conversations;
+          duplicates text := substring(
+            nullif(pg_catalog.current_setting('request.headers', true), '')::json ->> 'prefer'
+            FROM 'resolution=([a-z]+)-duplicates'
+          );
+        BEGIN
+          IF TG_OP = 'DELETE' THEN
+            DELETE FROM public.conversations AS c WHERE c.id = OLD.id AND c.user_id = OLD.user_id;
+            RETURN OLD;
+          ELSIF TG_OP = 'INSERT' THEN
+            INSERT INTO public.conversations AS c (id, tenant_id, user_id, created_at, updated_at)
+            VALUES (
+              coalesce(NEW.id, pg_catalog.gen_random_uuid()),
+              NEW.tenant_id,
+              NEW.user_id,
+              coalesce(NEW.created_at, NEW.updated_at, pg_catalog.now()),
+              coalesce(NEW.updated_at, NEW.created_at, pg_catalog.now())
+            )
+            ON CONFLICT (id) DO NOTHING
+            RETURNING c.* INTO made;
+            IF NOT FOUND THEN
+              IF duplicates = 'ignore' THEN
+                RETURN NULL;
+              ELSIF duplicates = 'merge' THEN  -- what was not sent is NULL here, and stays
+                UPDATE public.chat_sessions AS s
+                SET tenant_id = coalesce(NEW.tenant_id, s.tenant_id),
+                    messages = coalesce(NEW.messages, s.messages),
+                    created_at = coalesce(NEW.created_at, s.created_at),
+                    updated_at = coalesce(NEW.updated_at, s.updated_at)
+                WHERE s.id = NEW.id AND s.user_id = NEW.user_id
+                RETURNING s.tenant_id, s.messages, s.created_at, s.updated_at
+                INTO NEW.tenant_id, NEW.messages, NEW.created_at, NEW.updated_at;
+                IF FOUND THEN
+                  RETURN NEW;
+                END IF;
+              END IF;
+              RAISE unique_violation USING MESSAGE = 'a chat session with this id stands already';
+            END IF;
+            NEW.id := made.id;
+            NEW.messages := coalesce(NEW.messages, '[]');
+            NEW.created_at := made.created_at;
+            NEW.updated_at := made.updated_at;
+          ELSE
+            IF (NEW.id, NEW.user_id) IS DISTINCT FROM (OLD.id, OLD.user_id) THEN
+              RAISE EXCEPTION 'id and user_id of a chat session never change'
+                USING ERRCODE = 'feature_not_supported', HINT = 'Delete the session and insert another.';
+            END IF;
+            UPDATE public.conversations AS c
+            SET tenant_id = NEW.tenant_id,
+                created_at = coalesce(NEW.created_at, OLD.created_at),
+                updated_at = coalesce(NEW.updated_at, OLD.updated_at)
+            WHERE c.id = OLD.id AND c.user_id = OLD.user_id
+            RETURNING c.created_at, c.updated_at INTO NEW.created_at, NEW.updated_at;
+            IF NOT FOUND THEN
+              RETURN NULL;  -- deleted meanwhile: the statement counts no row, as on a table
+            END IF;
+          END IF;
+          IF TG_OP = 'INSERT' OR NEW.messages IS DISTINCT FROM OLD.messages THEN
+            PERFORM chat_internal.store_session_messages(
+              NEW.id, NEW.user_id, NEW.messages, CASE TG_OP WHEN 'INSERT' THEN NEW.created_at ELSE NEW.updated_at END
+            );
+          END IF;
+          RETURN NEW;
+        END
+        $$;
+
+        CREATE TRIGGER chat_sessions_write INSTEAD OF INSERT OR UPDATE OR DELETE ON public.chat_sessions
+        FOR EACH ROW EXECUTE FUNCTION chat_internal.write_chat_session();
+        NOTIFY pgrst, 'reload schema';
+
+        CREATE FUNCTION chat_internal.touch_conversations() RETURNS trigger
+        LANGUAGE plpgsql SET search_path = '' AS $$
+        BEGIN
+          UPDATE public.conversations AS c
+          SET updated_at = n.last_at
+          FROM (
+            SELECT a.conversation_id, a.user_id, pg_catalog.max(coalesce(a.created_at, pg_catalog.now())) AS last_at
+            FROM added AS a
+            GROUP BY a.conversation_id, a.user_id
+          ) AS n
+          WHERE c.id = n.conversation_id AND c.user_id = n.user_id AND c.updated_at < n.last_at;
+          RETURN NULL;
+        END
+        $$;
+
+        CREATE TRIGGER messages_touch_conversation AFTER INSERT ON public.messages
+        REFERENCING NEW TABLE AS added
+        FOR EACH STATEMENT EXECUTE FUNCTION chat_internal.touch_conversations();
+
+        CREATE OR REPLACE FUNCTION chat_internal.fill_message_owner() RETURNS trigger
+        LANGUAGE plpgsql SET search_path = '' AS $$
+        BEGIN
+          SELECT c.user_id INTO NEW.user_id FROM public.conversations AS c WHERE c.id = NEW.conversation_id;
+          RETURN NEW;
+        END
+        $$;
+
+        CREATE OR REPLACE TRIGGER messages_fill_owner BEFORE INSERT ON public.messages
+        FOR EACH ROW WHEN (NEW.user_id IS NULL) EXECUTE FUNCTION chat_internal.fill_message_owner();
+        """
+    )
+    op.release("readers of chat_sessions")  # views of the application's own, now on the view of that name
+    for function in ("write_chat_session()", "touch_conversations()", "fill_message_owner()"):
+        op.grant_only(f"FUNCTION chat_internal.{function}")
+    op.grant_only(
+        "chat_sessions",
+        authenticated="SELECT, INSERT, UPDATE, DELETE",
+        service_role="SELECT, INSERT, UPDATE, DELETE",
+    )
+
+
+def contract_chat_sessions() -> None:
+    op.sql(SET_ASIDE % ("'messages'", "becomes rows of another table"))
     op.sql(
         """
         DROP TRIGGER chat_sessions_expand ON public.chat_sessions;
@@ -67,118 +210,38 @@ def upgrade() -> None:
         ALTER POLICY chat_sessions_update_own ON public.conversations RENAME TO conversations_update_own;
         ALTER POLICY chat_sessions_delete_own ON public.conversations RENAME TO conversations_delete_own;
         ALTER POLICY chat_sessions_service ON public.conversations RENAME TO conversations_service;
-
-        CREATE VIEW public.chat_sessions WITH (security_invoker = true) AS
-        SELECT
-          c.id,
-          c.tenant_id,
-          c.user_id,
-          coalesce(
-            (
-              SELECT pg_catalog.jsonb_agg(chat_internal.message_element(m.*) ORDER BY m.seq)
-              FROM public.messages AS m
-              WHERE m.conversation_id = c.id AND m.user_id = c.user_id
-            ),
-            '[]'
-          ) AS messages,
-          c.created_at,
-          c.updated_at
-        FROM public.conversations AS c;
-        ALTER VIEW public.chat_sessions ALTER COLUMN messages SET DEFAULT '[]';
-
-        CREATE FUNCTION chat_internal.write_chat_session() RETURNS trigger
-        LANGUAGE plpgsql SET search_path = '' AS $$
-        BEGIN
-          IF TG_OP = 'DELETE' THEN
-            DELETE FROM public.conversations AS c WHERE c.id = OLD.id AND c.user_id = OLD.user_id;
-            RETURN OLD;
-          ELSIF TG_OP = 'INSERT' THEN
-            INSERT INTO public.conversations AS c (id, tenant_id, user_id, created_at, updated_at)
-            VALUES (
-              coalesce(NEW.id, pg_catalog.gen_random_uuid()),
-              NEW.tenant_id,
-              NEW.user_id,
-              coalesce(NEW.created_at, NEW.updated_at, pg_catalog.now()),
-              coalesce(NEW.updated_at, NEW.created_at, pg_catalog.now())
-            )
-            RETURNING c.id, c.created_at, c.updated_at INTO NEW.id, NEW.created_at, NEW.updated_at;
-          ELSE
-            IF (NEW.id, NEW.user_id) IS DISTINCT FROM (OLD.id, OLD.user_id) THEN
-              RAISE EXCEPTION 'id and user_id of a chat session never change'
-                USING ERRCODE = 'feature_not_supported', HINT = 'Delete the session and insert another.';
-            END IF;
-            UPDATE public.conversations AS c
-            SET tenant_id = NEW.tenant_id,
-                created_at = coalesce(NEW.created_at, OLD.created_at),
-                updated_at = coalesce(NEW.updated_at, OLD.updated_at)
-            WHERE c.id = OLD.id AND c.user_id = OLD.user_id
-            RETURNING c.created_at, c.updated_at INTO NEW.created_at, NEW.updated_at;
-            IF NOT FOUND THEN
-              RETURN NULL;  -- deleted meanwhile: the statement counts no row, as on a table
-            END IF;
-          END IF;
-          IF TG_OP = 'INSERT' OR NEW.messages IS DISTINCT FROM OLD.messages THEN
-            PERFORM chat_internal.store_session_messages(
-              NEW.id, NEW.user_id, NEW.messages, CASE TG_OP WHEN 'INSERT' THEN NEW.created_at ELSE NEW.updated_at END
-            );
-          END IF;
-          RETURN NEW;
-        END
-        $$;
-
-        CREATE TRIGGER chat_sessions_write INSTEAD OF INSERT OR UPDATE OR DELETE ON public.chat_sessions
-        FOR EACH ROW EXECUTE FUNCTION chat_internal.write_chat_session();
-
-        CREATE FUNCTION chat_internal.touch_conversations() RETURNS trigger
-        LANGUAGE plpgsql SET search_path = '' AS $$
-        BEGIN
-          UPDATE public.conversations AS c
-          SET updated_at = n.last_at
-          FROM (
-            SELECT a.conversation_id, a.user_id, pg_catalog.max(coalesce(a.created_at, pg_catalog.now())) AS last_at
-            FROM added AS a
-            GROUP BY a.conversation_id, a.user_id
-          ) AS n
-          WHERE c.id = n.conversation_id AND c.user_id = n.user_id AND c.updated_at < n.last_at;
-          RETURN NULL;
-        END
-        $$;
-
-        CREATE TRIGGER messages_touch_conversation AFTER INSERT ON public.messages
-        REFERENCING NEW TABLE AS added
-        FOR EACH STATEMENT EXECUTE FUNCTION chat_internal.touch_conversations();
-
-        CREATE FUNCTION chat_internal.fill_message_owner() RETURNS trigger
-        LANGUAGE plpgsql SET search_path = '' AS $$
-        BEGIN
-          SELECT c.user_id INTO NEW.user_id FROM public.conversations AS c WHERE c.id = NEW.conversation_id;
-          RETURN NEW;
-        END
-        $$;
-
-        CREATE TRIGGER messages_fill_owner BEFORE INSERT ON public.messages
-        FOR EACH ROW WHEN (NEW.user_id IS NULL) EXECUTE FUNCTION chat_internal.fill_message_owner();
         """
-    )
-    for function in ("write_chat_session()", "touch_conversations()", "fill_message_owner()"):
-        op.grant_only(f"FUNCTION chat_internal.{function}")
-    op.grant_only(
-        "chat_sessions",
-        authenticated="SELECT, INSERT, UPDATE, DELETE",
-        service_role="SELECT, INSERT, UPDATE, DELETE",
     )
 
 
 def downgrade() -> None:
+    op.when("NOT chat_internal.is_adopted('conversations')", lambda: op.sql(SET_ASIDE % ("NULL", "becomes a table")))
+    op.sql(
+        """
+        DROP TRIGGER messages_touch_conversation ON public.messages;
+        DROP VIEW public.chat_sessions;
+        NOTIFY pgrst, 'reload schema';
+        DROP FUNCTION chat_internal.touch_conversations();
+        DROP FUNCTION chat_internal.write_chat_session();
+        """
+    )
+    op.when("NOT chat_internal.is_adopted('messages')", stop_filling_owners)
+    op.when("NOT chat_internal.is_adopted('conversations')", restore_chat_sessions)
+    op.release("readers of chat_sessions")
+
+
+def stop_filling_owners() -> None:
     op.sql(
         """
         DROP TRIGGER messages_fill_owner ON public.messages;
-        DROP TRIGGER messages_touch_conversation ON public.messages;
-        DROP VIEW public.chat_sessions;
         DROP FUNCTION chat_internal.fill_message_owner();
-        DROP FUNCTION chat_internal.touch_conversations();
-        DROP FUNCTION chat_internal.write_chat_session();
+        """
+    )
 
+
+def restore_chat_sessions() -> None:
+    op.sql(
+        """
         ALTER TABLE public.conversations ADD COLUMN messages jsonb;
         ALTER TABLE public.conversations DISABLE TRIGGER conversations_updated_at;
         UPDATE public.conversations AS c

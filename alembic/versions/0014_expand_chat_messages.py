@@ -29,17 +29,6 @@ def upgrade() -> None:
     # the functions first: what clients wait for is the time from the first lock on chat_messages to the commit
     op.sql(
         """
-        CREATE FUNCTION chat_internal.default_conversation_id(p_user_id uuid) RETURNS uuid
-        LANGUAGE sql IMMUTABLE PARALLEL SAFE SET search_path = '' AS $$
-          SELECT pg_catalog.encode(
-            pg_catalog.substring(
-              pg_catalog.sha256(
-                pg_catalog.convert_to('chat-schema default conversation ' || p_user_id::text, 'UTF8')
-              ), 1, 16
-            ), 'hex'
-          )::uuid
-        $$;
-
         -- by index, always: a plan made while the table was small would read all of it for one user after the other
         CREATE FUNCTION chat_internal.default_conversation(p_user_id uuid) RETURNS uuid
         LANGUAGE plpgsql SET search_path = '' SET enable_seqscan = off AS $$
@@ -79,10 +68,17 @@ def upgrade() -> None:
         $$
         """
     )
-    for function in ("default_conversation_id(uuid)", "default_conversation(uuid)"):
-        op.grant_only(f"FUNCTION chat_internal.{function}", authenticated="EXECUTE", service_role="EXECUTE")
+    op.grant_only("FUNCTION chat_internal.default_conversation(uuid)", authenticated="EXECUTE", service_role="EXECUTE")
     op.grant_only("FUNCTION chat_internal.fill_chat_message_conversation()")
-    op.add_column("chat_messages", sa.Column("conversation_id", sa.Uuid(), nullable=True))
+    op.sql(
+        """
+        SELECT chat_internal.change('chat_messages.conversation_id', 'adopted', '', '')
+        FROM pg_catalog.pg_attribute AS a
+        WHERE a.attrelid = 'public.chat_messages'::regclass AND a.attname = 'conversation_id' AND NOT a.attisdropped
+        """
+    )
+    op.add_column("chat_messages", sa.Column("conversation_id", sa.Uuid(), nullable=True), if_not_exists=True)
+    op.when("chat_internal.is_adopted('chat_messages.conversation_id')", give_way)
     op.sql(
         """
         CREATE TRIGGER chat_messages_fill_conversation BEFORE INSERT OR UPDATE ON public.chat_messages
@@ -110,14 +106,45 @@ def upgrade() -> None:
     )
 
 
-def downgrade() -> None:
-    op.refuse_data_loss(
-        "assignments of chat messages to other conversations than the default",
-        "SELECT count(*) FROM public.chat_messages AS m"
-        " WHERE m.conversation_id IS NOT NULL AND m.conversation_id IS DISTINCT FROM ("
-        "SELECT c.id FROM public.conversations AS c WHERE c.user_id = m.user_id AND c.tenant_id IS NULL"
-        " ORDER BY c.created_at, c.id LIMIT 1)",
+def give_way() -> None:
+    """Keep for the downgrade the key and the indexes that the column has had, and drop or rename what ours replace."""
+    op.sql(
+        """
+        SET LOCAL search_path = '';  -- so that the texts name the schema of every table
+        SELECT chat_internal.change('chat_messages.conversation_id',
+          pg_catalog.format('constraint %I dropped: %s', k.conname, pg_catalog.pg_get_constraintdef(k.oid)),
+          pg_catalog.format('ALTER TABLE public.chat_messages DROP CONSTRAINT %I', k.conname),
+          pg_catalog.format('ALTER TABLE public.chat_messages ADD CONSTRAINT %I %s', k.conname,
+                            pg_catalog.pg_get_constraintdef(k.oid)))
+        FROM pg_catalog.pg_constraint AS k
+        WHERE k.conrelid = 'public.chat_messages'::regclass AND k.contype = 'f'
+          AND k.confrelid = 'public.conversations'::regclass;
+
+        SELECT chat_internal.change('chat_messages.conversation_id', pg_catalog.format('index %I replaced', c.relname),
+          CASE
+            WHEN chat_internal.index_text(c.oid, '-')
+              = 'CREATE INDEX - ON public.chat_messages USING btree (conversation_id, created_at DESC)' THEN ''
+            ELSE pg_catalog.format('ALTER INDEX public.%I RENAME TO %I', c.relname, c.relname || '_legacy')
+          END,
+          pg_catalog.format('DROP INDEX IF EXISTS public.%I, public.%I; %s', c.relname, c.relname || '_legacy',
+                            pg_catalog.pg_get_indexdef(c.oid)))
+        FROM pg_catalog.pg_index AS i JOIN pg_catalog.pg_class AS c ON c.oid = i.indexrelid
+        WHERE i.indrelid = 'public.chat_messages'::regclass
+          AND c.relname IN ('idx_chat_messages_conversation', 'idx_chat_messages_conv_created');
+
+        SELECT chat_internal.change('chat_messages.conversation_id', 'values kept', '',
+          'SELECT chat_internal.restore_values(''chat_messages.conversation_id'')');
+
+        SELECT chat_internal.change('chat_messages.conversation_id', 'key and CHECK added', '',
+          'ALTER TABLE public.chat_messages DROP CONSTRAINT fk_chat_messages_conversation,'
+          ' DROP CONSTRAINT ck_chat_messages_conversation_id_present');
+        SET LOCAL search_path TO DEFAULT;
+        """
     )
+
+
+def downgrade() -> None:
+    op.when("NOT chat_internal.is_adopted('chat_messages.conversation_id')", refuse_lost_assignments)
     op.alter_owner_policies("chat_messages", owner="user_id = (SELECT chat_internal.current_user_id())")
     op.sql(
         """
@@ -125,6 +152,27 @@ def downgrade() -> None:
         DROP TRIGGER chat_messages_fill_conversation ON public.chat_messages;
         """
     )
+    op.when("NOT chat_internal.is_adopted('chat_messages.conversation_id')", drop_column)
+    op.release("chat_messages.conversation_id")
+    op.sql(
+        """
+        DROP FUNCTION chat_internal.fill_chat_message_conversation();
+        DROP FUNCTION chat_internal.default_conversation(uuid);
+        """
+    )
+
+
+def refuse_lost_assignments() -> None:
+    op.refuse_data_loss(
+        "assignments of chat messages to other conversations than the default",
+        "SELECT count(*) FROM public.chat_messages AS m"
+        " WHERE m.conversation_id IS NOT NULL AND m.conversation_id IS DISTINCT FROM ("
+        "SELECT c.id FROM public.conversations AS c WHERE c.user_id = m.user_id AND c.tenant_id IS NULL"
+        " ORDER BY c.created_at, c.id LIMIT 1)",
+    )
+
+
+def drop_column() -> None:
     op.drop_column("chat_messages", "conversation_id")  # its key and its CHECK go with it
     op.sql(
         """
@@ -133,8 +181,5 @@ def downgrade() -> None:
           AND c.title = 'Chat History'
           AND c.metadata = '{}'
           AND NOT EXISTS (SELECT FROM public.messages AS m WHERE m.conversation_id = c.id);
-        DROP FUNCTION chat_internal.fill_chat_message_conversation();
-        DROP FUNCTION chat_internal.default_conversation(uuid);
-        DROP FUNCTION chat_internal.default_conversation_id(uuid);
         """
     )

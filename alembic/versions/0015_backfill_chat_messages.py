@@ -68,6 +68,10 @@ def upgrade() -> None:
         """,
         pending="m.conversation_id IS NULL",
     )
+    op.when(
+        "chat_internal.is_adopted('chat_messages.conversation_id')",
+        lambda: op.move_to_owner("chat_messages", "chat_messages.conversation_id"),
+    )
 
 
 def downgrade() -> None:

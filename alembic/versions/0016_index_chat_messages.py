@@ -21,6 +21,7 @@ depends_on = None
 def upgrade() -> None:
     op.create_index_online("idx_chat_messages_conversation", "chat_messages", ["conversation_id", "user_id"])
     op.create_index_online("idx_chat_messages_conv_created", "chat_messages", ["conversation_id", "created_at DESC"])
+    op.drop_index_online("idx_chat_messages_conversation_legacy")  # what the column was found with, see 0014
 
 
 def downgrade() -> None:

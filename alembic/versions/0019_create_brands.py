@@ -2,8 +2,9 @@
 
 What:   public.brands, what creative sessions work for.
 Why:    (user_id) serves "a user's brands" and the key's cascade.
-Locks:  ShareRowExclusive on public.users for an instant (the foreign key).
-Undone: the table is dropped; refused while it holds rows.
+Locks:  ShareRowExclusive on public.users for an instant (the foreign key); on a table that stands already see
+        0001c.
+Undone: the table is dropped, or given back as it was found; refused while rows would be lost.
 
 Revision ID: 0019
 Revises: 0018
@@ -20,7 +21,7 @@ depends_on = None
 
 
 def upgrade() -> None:
-    op.create_table(
+    op.stage_table(
         "brands",
         sa.Column("id", sa.Uuid(), server_default=sa.text("gen_random_uuid()"), nullable=False),
         sa.Column("user_id", sa.Uuid(), nullable=False),
@@ -28,22 +29,23 @@ def upgrade() -> None:
         sa.Column("created_at", sa.TIMESTAMP(timezone=True), server_default=sa.text("now()"), nullable=False),
         sa.Column("updated_at", sa.TIMESTAMP(timezone=True), server_default=sa.text("now()"), nullable=False),
         sa.PrimaryKeyConstraint("id", name="brands_pkey"),
-        sa.ForeignKeyConstraint(["user_id"], ["users.id"], name="fk_brands_user_id", ondelete="CASCADE"),
+        sa.ForeignKeyConstraint(["user_id"], ["public.users.id"], name="fk_brands_user_id", ondelete="CASCADE"),
     )
-    op.create_index("idx_brands_user", "brands", ["user_id"])
+    op.create_index("idx_brands_user", "brands", ["user_id"], schema="chat_internal")
     op.sql(
-        "CREATE TRIGGER brands_updated_at BEFORE UPDATE ON public.brands"
+        "CREATE TRIGGER brands_updated_at BEFORE UPDATE ON chat_internal.brands"
         " FOR EACH ROW EXECUTE FUNCTION public.update_updated_at()"
     )
-    op.enable_row_level_security("brands")
-    op.create_owner_policies("brands", owner="user_id = (SELECT chat_internal.current_user_id())")
+    op.enable_row_level_security("chat_internal.brands")
+    op.create_owner_policies("chat_internal.brands", owner="user_id = (SELECT chat_internal.current_user_id())")
     op.grant_only(
-        "brands",
+        "chat_internal.brands",
         authenticated="SELECT, INSERT, UPDATE, DELETE",
         service_role="SELECT, INSERT, UPDATE, DELETE",
     )
+    op.adopt_table("brands")
+    op.finish_table("brands")
 
 
 def downgrade() -> None:
-    op.refuse_data_loss("brands", "SELECT count(*) FROM public.brands")
-    op.drop_table("brands")
+    op.release_table("brands", what="brands")

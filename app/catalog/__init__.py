@@ -5,13 +5,14 @@ disabled triggers, unvalidated keys and INVALID indexes it does not see; each ca
 """
 
 from .comparison import Comparison, Difference, compare, load_expected, write_expected
-from .snapshot import Snapshot, take_snapshot
+from .snapshot import Snapshot, has_auth_users, take_snapshot
 
 __all__ = [
     "Comparison",
     "Difference",
     "Snapshot",
     "compare",
+    "has_auth_users",
     "load_expected",
     "take_snapshot",
     "write_expected",

@@ -90,21 +90,41 @@ def compare(expected: Snapshot, found: Snapshot) -> Comparison:
     return Comparison(tuple(missing), tuple(changed), tuple(dangerous), tuple(extras))
 
 
-def load_expected() -> Snapshot:
-    """The catalog at head, as shipped in the package."""
-    snapshot: Snapshot = json.loads(resources.files(__package__).joinpath("head.json").read_text("utf-8"))
+def load_expected(*, auth_users: bool = False) -> Snapshot:
+    """The catalog at head, as shipped in the package; with what is added where a platform has `auth_users`."""
+    snapshot = _shipped("head.json")
+    for kind, objects in (_shipped("auth_users.json") if auth_users else {}).items():
+        snapshot[kind] |= objects
     return snapshot
 
 
-def write_expected(snapshot: Snapshot) -> Path:
-    """Make `snapshot` the catalog that the package expects, in a checkout of its source."""
-    path = Path(__file__).with_name("head.json")
-    path.write_text(json.dumps(snapshot, indent=1, sort_keys=True, ensure_ascii=False) + "\n", "utf-8")
-    return path
+def write_expected(snapshot: Snapshot, with_auth_users: Snapshot) -> list[Path]:
+    """Make `snapshot` the catalog that the package expects, in a checkout of its source.
+
+    Of `with_auth_users`, the catalog on a platform that has them, only what it adds is written.
+    """
+    added = {
+        kind: more
+        for kind, objects in with_auth_users.items()
+        if (more := {identity: each for identity, each in objects.items() if identity not in snapshot[kind]})
+    }
+    written = []
+    for name, content in (("head.json", snapshot), ("auth_users.json", added)):
+        path = Path(__file__).with_name(name)
+        path.write_text(json.dumps(content, indent=1, sort_keys=True, ensure_ascii=False) + "\n", "utf-8")
+        written.append(path)
+    return written
+
+
+def _shipped(name: str) -> Snapshot:
+    snapshot: Snapshot = json.loads(resources.files(__package__).joinpath(name).read_text("utf-8"))
+    return snapshot
 
 
 def _holder_is_in(snapshot: Snapshot, kind: str, identity: str) -> bool:
     table = identity.rpartition(" on ")[2]
+    if table.startswith("auth."):
+        return True  # the platform's own, which a snapshot does not describe
     if table != identity and table not in {**snapshot.get("tables", {}), **snapshot.get("views", {})}:
         return False
     return kind == "schemas" or table.partition(".")[0] in snapshot.get("schemas", {})

@@ -89,12 +89,18 @@ INDEXES = f"""
     WHERE NOT EXISTS (SELECT FROM pg_constraint k
         WHERE k.conindid = i.indexrelid AND k.contype IN ('p', 'u', 'x'))"""
 
+# Those on tables of other schemas too that call a function of ours: on auth.users, where a platform has it.
 TRIGGERS = f"""
     SELECT format('%I on %I.%I', g.tgname, n.nspname, c.relname), jsonb_build_object(
         'definition', pg_get_triggerdef(g.oid),
         'enabled', CASE g.tgenabled WHEN 'O' THEN 'yes' WHEN 'D' THEN 'no' WHEN 'R' THEN 'replica'
             ELSE 'always' END)
-    {_FROM_RELATIONS} JOIN pg_trigger g ON g.tgrelid = c.oid AND NOT g.tgisinternal"""
+    FROM pg_trigger g
+    JOIN pg_class c ON c.oid = g.tgrelid AND {_not_from_an_extension("pg_class", "c.oid")}
+    JOIN pg_namespace n ON n.oid = c.relnamespace
+    JOIN pg_proc p ON p.oid = g.tgfoid
+    JOIN pg_namespace f ON f.oid = p.pronamespace
+    WHERE NOT g.tgisinternal AND (n.nspname = ANY(:schemas) OR f.nspname = ANY(:schemas))"""
 
 FUNCTIONS = f"""
     SELECT format('%I.%I(%s)', n.nspname, p.proname, oidvectortypes(p.proargtypes)), jsonb_build_object(
@@ -199,3 +205,14 @@ TABLE_OWNER = """
     SELECT coalesce((SELECT pg_get_userbyid(c.relowner)
         FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
         WHERE c.relname = 'alembic_version' AND n.nspname = ANY(:schemas) LIMIT 1), current_user)"""
+
+# As chat_internal.has_auth_users(), which may be missing from what is to be verified.
+HAS_AUTH_USERS = """
+    SELECT EXISTS (SELECT FROM pg_class c
+        JOIN pg_namespace n ON n.oid = c.relnamespace
+        JOIN pg_attribute i ON i.attrelid = c.oid AND i.attname = 'id' AND i.atttypid = 'uuid'::regtype
+        JOIN pg_attribute e ON e.attrelid = c.oid AND e.attname = 'email'
+            AND e.atttypid IN ('varchar'::regtype, 'text'::regtype)
+        JOIN pg_attribute t ON t.attrelid = c.oid AND t.attname = 'created_at' AND t.atttypid = 'timestamptz'::regtype
+        JOIN pg_constraint k ON k.conrelid = c.oid AND k.contype IN ('p', 'u') AND k.conkey = ARRAY[i.attnum]
+        WHERE n.nspname = 'auth' AND c.relname = 'users' AND c.relkind = 'r')"""

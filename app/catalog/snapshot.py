@@ -53,6 +53,11 @@ def take_snapshot(
         }
 
 
+def has_auth_users(connection: Connection) -> bool:
+    """Tell whether the platform keeps the accounts, in a table auth.users that public.users mirrors."""
+    return bool(connection.scalar(text(queries.HAS_AUTH_USERS)))
+
+
 @contextmanager
 def _reading(connection: Connection) -> Iterator[None]:
     outer = None if connection.in_transaction() else connection.begin()

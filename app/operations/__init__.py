@@ -4,6 +4,6 @@ Importing this package registers them with Alembic; ``alembic/env.py`` does so. 
 revisions: an operation renders the SQL it is given and knows nothing of the models.
 """
 
-from . import access, backfill, constraints, data_loss, indexes, sql, verify
+from . import access, adoption, backfill, constraints, data_loss, indexes, sql, verify
 
-__all__ = ["access", "backfill", "constraints", "data_loss", "indexes", "sql", "verify"]
+__all__ = ["access", "adoption", "backfill", "constraints", "data_loss", "indexes", "sql", "verify"]

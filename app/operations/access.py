@@ -105,7 +105,7 @@ def create_owner_policies(operations: Operations, table: str, owner: str) -> Non
     for command in _COMMANDS:
         create_policy(
             operations,
-            f"{table}_{command.lower()}_own",
+            f"{_bare(table)}_{command.lower()}_own",
             table,
             command,
             to="authenticated",
@@ -119,7 +119,7 @@ def create_owner_policies(operations: Operations, table: str, owner: str) -> Non
 def alter_owner_policies(operations: Operations, table: str, owner: str) -> None:
     """Replace the condition of the four ``_own`` policies that :func:`create_owner_policies` made."""
     for command in _COMMANDS:
-        policy = identifier(operations, f"{table}_{command.lower()}_own")
+        policy = identifier(operations, f"{_bare(table)}_{command.lower()}_own")
         using = "" if command == "INSERT" else f" USING ({owner})"
         check = f" WITH CHECK ({owner})" if command in ("INSERT", "UPDATE") else ""
         statement(operations, f"ALTER POLICY {policy} ON {quoted(operations, table)}{using}{check}")
@@ -128,7 +128,7 @@ def alter_owner_policies(operations: Operations, table: str, owner: str) -> None
 @operation
 def create_service_policy(operations: Operations, table: str) -> None:
     """Let service_role at every row: the database role is asked, because a claim can be forged."""
-    create_policy(operations, f"{table}_service", table, "ALL", to="service_role", using="true", check="true")
+    create_policy(operations, f"{_bare(table)}_service", table, "ALL", to="service_role", using="true", check="true")
 
 
 @operation
@@ -175,3 +175,7 @@ def record_role_names(operations: Operations, table: str) -> None:
     roles = options_of(operations).roles
     rows = ", ".join(f"({literal(logical)}, {literal(roles.actual(logical))})" for logical in _LOGICAL_ROLES)
     statement(operations, f"INSERT INTO {quoted(operations, table)} (logical, actual) VALUES {rows}")
+
+
+def _bare(table: str) -> str:
+    return table.rpartition(".")[2]

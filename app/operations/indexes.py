@@ -11,6 +11,7 @@ from sqlalchemy.exc import IntegrityError
 
 from .registry import (
     identifier,
+    is_conditional,
     is_offline,
     literal,
     operation,
@@ -41,7 +42,10 @@ def create_index_online(
         f"CREATE {'UNIQUE ' if unique else ''}INDEX CONCURRENTLY {identifier(operations, name)}"
         f" ON {quoted(operations, table)} ({key}){condition}"
     )
-    with _outside_transaction(operations):
+    if is_conditional(operations):
+        statement(operations, build.replace(" CONCURRENTLY", "", 1))
+        return
+    with outside_transaction(operations):
         if is_offline(operations):
             statement(operations, f"DROP INDEX CONCURRENTLY IF EXISTS {index}")
             statement(operations, build)
@@ -67,12 +71,15 @@ def create_index_online(
 @operation
 def drop_index_online(operations: Operations, name: str) -> None:
     """Drop an index CONCURRENTLY, outside a transaction; one that is gone already is fine."""
-    with _outside_transaction(operations):
+    if is_conditional(operations):
+        statement(operations, f"DROP INDEX IF EXISTS {quoted(operations, name)}")
+        return
+    with outside_transaction(operations):
         statement(operations, f"DROP INDEX CONCURRENTLY IF EXISTS {quoted(operations, name)}")
 
 
 @contextmanager
-def _outside_transaction(operations: Operations) -> Iterator[None]:
+def outside_transaction(operations: Operations) -> Iterator[None]:
     """Leave the transaction, and the short lock timeout: a concurrent build blocks nobody while it waits."""
     with operations.get_context().autocommit_block():
         statement(operations, "SET lock_timeout = 0")

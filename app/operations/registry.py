@@ -73,3 +73,29 @@ def statement(operations: Operations, text: str) -> None:
 def scalar(operations: Operations, query: str) -> Any:
     """Return the single value of ``query``; only online."""
     return operations.get_bind().execute(sa.text(query)).scalar()
+
+
+def rows(operations: Operations, query: str) -> list[Any]:
+    """Return the rows of ``query``; only online."""
+    return list(operations.get_bind().execute(sa.text(query)))
+
+
+def written_by(operations: Operations, function: Callable[[], Any]) -> list[str]:
+    """Return the statements that ``function`` would write into the script; only offline."""
+    impl = operations.get_context().impl
+    written: list[str] = []
+    outer = vars(impl).get("static_output")
+    impl.static_output = written.append  # type: ignore[method-assign,assignment]
+    try:
+        function()
+    finally:
+        if outer is None:
+            del impl.static_output
+        else:
+            impl.static_output = outer  # type: ignore[method-assign]
+    return [text.strip().rstrip(";") for text in written]
+
+
+def is_conditional(operations: Operations) -> bool:
+    """Tell whether what is written now goes into a condition, where nothing can leave the transaction."""
+    return "static_output" in vars(operations.get_context().impl)

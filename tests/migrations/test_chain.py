@@ -20,7 +20,7 @@ from tests.postgres_binaries import ROOT
 
 PHASES = ("create", "expand", "backfill", "index", "validate", "contract")
 FILES = sorted((ROOT / "alembic" / "versions").glob("*.py"))
-LONGEST = 320  # lines; most of the longest are SQL functions that are frozen there
+LONGEST = 330  # lines; most of the longest are SQL functions that are frozen there
 
 each_file = pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
 
@@ -34,27 +34,24 @@ def runner(database_url: str) -> Iterator[MigrationContext]:
         yield runner
 
 
+def number(file: Path) -> str:
+    return file.stem.partition("_")[0]
+
+
 def script(file: Path) -> Script:
-    found = ScriptDirectory.from_config(alembic_config("unused")).get_revision(file.name[:4])
+    found = ScriptDirectory.from_config(alembic_config("unused")).get_revision(number(file))
     assert Path(found.path) == file
     return found
 
 
 @each_file
 def test_a_file_is_named_by_its_number_its_phase_and_what_it_is_about(file: Path) -> None:
-    assert re.fullmatch(rf"\d{{4}}_({'|'.join(PHASES)})_[a-z0-9]+(_[a-z0-9]+)*", file.stem)
+    assert re.fullmatch(rf"\d{{4}}[a-z]?_({'|'.join(PHASES)})_[a-z0-9]+(_[a-z0-9]+)*", file.stem)
 
 
-@each_file
-def test_a_file_stands_where_its_number_says(file: Path) -> None:
-    number = int(file.name[:4])
-    assert script(file).revision == f"{number:04}"
-    assert script(file).down_revision == (f"{number - 1:04}" if number > 1 else None)
-
-
-def test_the_numbers_have_no_gap() -> None:
-    assert [file.name[:4] for file in FILES] == [f"{number:04}" for number in range(1, len(FILES) + 1)]
-    assert [file.name[:4] for file in FILES] == REVISIONS
+def test_the_files_stand_in_the_order_of_the_chain_and_the_numbers_have_no_gap() -> None:
+    assert [number(file) for file in FILES] == REVISIONS
+    assert sorted({name[:4] for name in REVISIONS}) == [f"{place:04}" for place in range(1, int(REVISIONS[-1][:4]) + 1)]
 
 
 @each_file

@@ -25,7 +25,9 @@ def test_the_wheel_holds_the_package_by_both_names_and_the_chain_and_nothing_els
     assert sum(len(files) for files in both.values()) == len(found)
     chain = {name for name in both["chat_schema/"] if name.startswith("chain/")}
     assert both["app/"] == both["chat_schema/"] - chain
-    assert {"py.typed", "catalog/head.json", "models/__init__.py", "testing.py"} < both["app/"]
+    assert {"py.typed", "catalog/head.json", "catalog/auth_users.json", "models/__init__.py", "testing.py"} < both[
+        "app/"
+    ]
     revisions = {f"chain/alembic/versions/{path.name}" for path in (ROOT / "alembic" / "versions").glob("*.py")}
     assert chain == revisions | {"chain/alembic.ini", "chain/alembic/env.py", "chain/alembic/script.py.mako"}
     assert not [name for name in found if name.endswith((".gz", ".jsonl", ".pyc"))]

@@ -60,11 +60,16 @@ def test_a_table_with_owners_has_the_five_policies(shared_db: psycopg.Connection
     }
 
 
-def test_two_functions_run_as_their_owner_and_none_of_them_is_public(shared_db: psycopg.Connection) -> None:
+def test_four_functions_run_as_their_owner_and_none_of_them_is_public(shared_db: psycopg.Connection) -> None:
     definers = values(
         shared_db, f"SELECT oid::regprocedure::text FROM pg_proc WHERE prosecdef AND pronamespace IN {SCHEMAS}"
     )
-    assert set(definers) == {"chat_internal.current_tenant_ids()", "chat_internal.lost_conversation_ids()"}
+    assert set(definers) == {
+        "chat_internal.current_tenant_ids()",
+        "chat_internal.lost_conversation_ids()",
+        "chat_internal.mirror_auth_user()",
+        "chat_internal.repair_users()",
+    }
 
 
 def test_every_function_has_an_empty_search_path(shared_db: psycopg.Connection) -> None:

@@ -1,0 +1,128 @@
+"""Validate, before anything is changed, that what stands in public can be adopted.
+
+What:   chat_internal.adoption_obstacles(), asked once: tables that are none or belong to another login or another
+        application, both conversations and chat_sessions, rows that this schema cannot hold, and rows whose owner is
+        not the owner of what they hang on.
+Why:    a chain that stops halfway leaves a database between two shapes. Which of two owners is right is not guessed
+        at: the operator decides by -x on-owner-mismatch=move.
+Locks:  AccessShare: reads only.
+Undone: the function is dropped.
+
+Revision ID: 0001d
+Revises: 0001c
+"""
+
+from alembic import op
+
+revision = "0001d"
+down_revision = "0001c"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    op.sql(
+        """
+        CREATE FUNCTION chat_internal.adoption_obstacles(p_move boolean) RETURNS SETOF text
+        LANGUAGE plpgsql STABLE SET search_path = '' AS $$
+        DECLARE
+          t record;
+          v_count bigint;
+          v_first text;
+        BEGIN
+          FOR t IN
+            SELECT w.name, w.needs, c.oid, c.relkind, c.relowner
+            FROM (VALUES
+              ('users', '{id}'::name[]), ('tenants', '{id}'), ('tenant_users', '{tenant_id,user_id}'),
+              ('tasks', '{id,user_id}'), ('chat_messages', '{id,user_id,role,content}'),
+              ('chat_sessions', '{id,user_id,messages}'), ('conversations', '{id,user_id}'),
+              ('messages', '{id,conversation_id,role,content}'), ('brands', '{id,user_id}'),
+              ('conversation_sessions', '{id,brand_id,user_id}'),
+              ('conversation_messages', '{id,session_id,brand_id,user_id}')
+            ) AS w (name, needs)
+            JOIN pg_catalog.pg_class AS c ON c.oid = pg_catalog.to_regclass('public.' || w.name)
+          LOOP
+            IF t.relkind <> 'r' THEN
+              RETURN NEXT pg_catalog.format('public.%s is there and is no ordinary table; rename it.', t.name);
+            ELSIF NOT pg_catalog.pg_has_role(t.relowner, 'USAGE') THEN
+              RETURN NEXT pg_catalog.format('public.%s belongs to %I; run the upgrade as that login.', t.name,
+                                            pg_catalog.pg_get_userbyid(t.relowner));
+            ELSIF NOT t.needs <@ ARRAY(SELECT a.attname FROM pg_catalog.pg_attribute AS a
+                                       WHERE a.attrelid = t.oid AND NOT a.attisdropped) THEN
+              RETURN NEXT pg_catalog.format('public.%s is the table of another application (ours has %s); rename it.',
+                                            t.name, pg_catalog.array_to_string(t.needs, ', '));
+            END IF;
+          END LOOP;
+          IF pg_catalog.to_regclass('public.chat_sessions') IS NOT NULL
+            AND pg_catalog.to_regclass('public.conversations') IS NOT NULL THEN
+            RETURN NEXT 'public.chat_sessions and public.conversations are both there, and the one becomes the other; '
+              'rename the one that is no longer written.';
+          ELSIF pg_catalog.to_regclass('public.messages') IS NOT NULL
+            AND pg_catalog.to_regclass('public.conversations') IS NULL THEN
+            RETURN NEXT 'public.messages is there without public.conversations; rename it.';
+          END IF;
+          FOR t IN
+            SELECT * FROM (VALUES
+              ('messages', 'user_id', 'conversations', 'conversation_id', 'user_id', 'p.user_id <> c.user_id'),
+              ('chat_messages', 'conversation_id', 'conversations', 'conversation_id', 'user_id',
+               'p.user_id <> c.user_id'),
+              ('conversation_messages', 'user_id', 'conversation_sessions', 'session_id', 'user_id',
+               '(p.user_id, p.brand_id) IS DISTINCT FROM (c.user_id, c.brand_id)')
+            ) AS w (name, needs, parent, key, parent_needs, differs)
+            WHERE EXISTS (SELECT FROM pg_catalog.pg_attribute AS a
+                          WHERE a.attrelid = pg_catalog.to_regclass('public.' || w.name) AND a.attname = w.needs)
+              AND EXISTS (SELECT FROM pg_catalog.pg_attribute AS a
+                          WHERE a.attrelid = pg_catalog.to_regclass('public.' || w.parent) AND a.attname = 'user_id')
+              AND NOT p_move
+          LOOP
+            EXECUTE pg_catalog.format(
+              'SELECT count(*), (array_agg(c.id ORDER BY c.id))[1:3]::text FROM public.%I AS c'
+              ' JOIN public.%I AS p ON p.id = c.%I WHERE %s', t.name, t.parent, t.key, t.differs)
+            INTO v_count, v_first;
+            IF v_count > 0 THEN
+              RETURN NEXT pg_catalog.format(
+                '%s rows of public.%s name another owner than their row of public.%s, the first of them %s. Mend them, '
+                'or run the upgrade with -x on-owner-mismatch=move: %s.', v_count, t.name, t.parent, v_first,
+                CASE t.name
+                  WHEN 'conversation_messages' THEN 'each takes owner and brand of its session'
+                  ELSE 'each goes to its owner''s default conversation'
+                END);
+            END IF;
+          END LOOP;
+          FOR t IN
+            SELECT w.name, w.roles FROM (VALUES
+              ('messages', '{user,assistant,agent,system,tool}'),
+              ('conversation_messages', '{user,assistant,system,director}'),
+              ('tenant_users', '{owner,admin,member}')
+            ) AS w (name, roles)
+            JOIN pg_catalog.pg_attribute AS a
+              ON a.attrelid = pg_catalog.to_regclass('public.' || w.name) AND a.attname = 'role'
+          LOOP
+            EXECUTE pg_catalog.format(
+              'SELECT count(*), (array_agg(DISTINCT role))[1:3]::text FROM public.%I WHERE role <> ALL (%L)',
+              t.name, t.roles)
+            INTO v_count, v_first;
+            IF v_count > 0 THEN
+              RETURN NEXT pg_catalog.format('%s rows of public.%s have a role that this schema has not, such as %s; '
+                'give them one of %s.', v_count, t.name, v_first, t.roles);
+            END IF;
+          END LOOP;
+          IF EXISTS (SELECT FROM pg_catalog.pg_attribute AS a
+                     WHERE a.attrelid = pg_catalog.to_regclass('public.users') AND a.attname = 'email') THEN
+            EXECUTE 'SELECT count(*), (array_agg(d.id))[1:3]::text FROM (SELECT min(u.id::text) AS id FROM public.users'
+              ' AS u WHERE u.email IS NOT NULL GROUP BY u.email HAVING count(*) > 1) AS d' INTO v_count, v_first;
+            IF v_count > 0 THEN
+              RETURN NEXT pg_catalog.format('%s addresses stand in more than one row of public.users, such as that of '
+                '%s; an address is unique here.', v_count, v_first);
+            END IF;
+          END IF;
+        END
+        $$
+        """
+    )
+    op.grant_only("FUNCTION chat_internal.adoption_obstacles(boolean)")
+    op.refuse_obstacles()
+
+
+def downgrade() -> None:
+    op.sql("DROP FUNCTION chat_internal.adoption_obstacles(boolean)")

@@ -1,0 +1,139 @@
+"""Expand auth.users, where a platform keeps the accounts there, with a mirror in public.users.
+
+What:   in chat_internal the functions mirror_auth_user(), store_auth_user(), users_to_mend() and repair_users();
+        where auth.users is (Supabase), its trigger chat_mirror_user and the key fk_users_id, not yet validated, by
+        which a deletion there reaches public.users and what hangs on it.
+Why:    every table hangs on public.users. An error within a trigger of auth.users would block sign-up, so this one
+        warns instead and goes on, waits a second for a lock and no longer, and repair_users() mends what it missed.
+        It looks at the address itself: UPDATE OF email, as a condition in WHEN, stands in the way of Auth's own
+        migrations. An address is stored in lower case, as Auth has it, and once: the twin that single sign-on may
+        have is stored without. The functions stand everywhere, so that the catalog differs by two objects alone.
+Locks:  ShareRowExclusive on auth.users and on users, an instant; sign-ins wait for it. None where auth.users is not.
+Undone: the trigger goes, and the key, then the functions; the rows stay. Only the owner of auth.users may drop a
+        trigger of it, who is not who migrates; dropping the function takes the trigger along.
+
+Revision ID: 0002a
+Revises: 0002
+"""
+
+from alembic import op
+
+revision = "0002a"
+down_revision = "0002"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    op.sql(
+        """
+        CREATE FUNCTION chat_internal.store_auth_user(p_id uuid, p_email text, p_created_at timestamptz) RETURNS void
+        LANGUAGE plpgsql SET search_path = '' AS $$
+        DECLARE
+          address text;
+        BEGIN
+          FOREACH address IN ARRAY ARRAY[pg_catalog.lower(p_email), NULL] LOOP
+            BEGIN
+              INSERT INTO public.users AS u (id, email, created_at)
+              VALUES (p_id, address, coalesce(p_created_at, pg_catalog.now()))
+              ON CONFLICT (id) DO UPDATE
+              SET email = coalesce(EXCLUDED.email, CASE WHEN u.password_hash IS NOT NULL THEN u.email END)
+              WHERE u.email IS DISTINCT FROM EXCLUDED.email;
+              RETURN;
+            EXCEPTION WHEN unique_violation THEN  -- the address of another account
+              IF address IS NULL THEN
+                RAISE;
+              END IF;
+            END;
+          END LOOP;
+        END
+        $$;
+
+        CREATE FUNCTION chat_internal.mirror_auth_user() RETURNS trigger
+        LANGUAGE plpgsql SECURITY DEFINER SET search_path = '' SET lock_timeout = '1s' AS $$
+        BEGIN
+          IF TG_OP = 'INSERT' OR NEW.email IS DISTINCT FROM OLD.email THEN
+            PERFORM chat_internal.store_auth_user(NEW.id, NEW.email, NEW.created_at);
+          END IF;
+          RETURN NULL;
+        EXCEPTION WHEN OTHERS THEN
+          RAISE WARNING 'public.users does not follow auth.users: %', SQLERRM
+            USING HINT = 'Mend the cause, then run: SELECT chat_internal.repair_users()';
+          RETURN NULL;
+        END
+        $$;
+
+        CREATE FUNCTION chat_internal.users_to_mend()
+        RETURNS TABLE (user_id uuid, address text, since timestamptz, missing boolean)
+        LANGUAGE plpgsql STABLE SET search_path = '' AS $$
+        BEGIN
+          IF chat_internal.has_auth_users() THEN
+            RETURN QUERY
+            SELECT a.id, a.email::text, a.created_at, u.id IS NULL
+            FROM auth.users AS a
+            LEFT JOIN public.users AS u ON u.id = a.id
+            LEFT JOIN public.users AS o ON o.email = pg_catalog.lower(a.email) AND o.id <> a.id
+            WHERE u.id IS NULL
+               OR u.email IS DISTINCT FROM CASE
+                    WHEN a.email IS NOT NULL AND o.id IS NULL THEN pg_catalog.lower(a.email)
+                    WHEN u.password_hash IS NOT NULL THEN u.email
+                  END;
+          END IF;
+        END
+        $$;
+
+        CREATE FUNCTION chat_internal.repair_users() RETURNS bigint
+        LANGUAGE plpgsql SECURITY DEFINER SET search_path = '' AS $$
+        DECLARE
+          mended bigint := 0;
+          account record;
+        BEGIN
+          IF NOT chat_internal.has_auth_users() THEN
+            RETURN 0;
+          END IF;
+          SELECT pg_catalog.count(*) INTO mended FROM chat_internal.users_to_mend();
+          UPDATE public.users AS u SET email = NULL  -- free for whom the address is now
+          FROM chat_internal.users_to_mend() AS m
+          WHERE u.id = m.user_id AND u.email IS NOT NULL AND u.password_hash IS NULL;
+          FOR account IN SELECT m.user_id, m.address, m.since FROM chat_internal.users_to_mend() AS m
+                         ORDER BY m.since, m.user_id LOOP
+            PERFORM FROM auth.users AS a WHERE a.id = account.user_id FOR KEY SHARE;
+            IF FOUND THEN  -- and not deleted meanwhile
+              PERFORM chat_internal.store_auth_user(account.user_id, account.address, account.since);
+            END IF;
+          END LOOP;
+          RETURN mended;
+        END
+        $$;
+        """
+    )
+    op.grant_only("FUNCTION chat_internal.store_auth_user(uuid, text, timestamptz)")
+    op.grant_only("FUNCTION chat_internal.mirror_auth_user()")
+    op.grant_only("FUNCTION chat_internal.users_to_mend()")
+    op.grant_only("FUNCTION chat_internal.repair_users()", service_role="EXECUTE")
+    op.sql(
+        """
+        DO $$
+        BEGIN
+          IF chat_internal.has_auth_users() THEN
+            IF pg_catalog.row_security_active('auth.users') THEN
+              RAISE EXCEPTION 'row level security hides auth.users from the login %: run it as one with BYPASSRLS',
+                current_user USING ERRCODE = 'insufficient_privilege';
+            END IF;
+            CREATE TRIGGER chat_mirror_user AFTER INSERT OR UPDATE ON auth.users
+            FOR EACH ROW EXECUTE FUNCTION chat_internal.mirror_auth_user();
+            ALTER TABLE public.users ADD CONSTRAINT fk_users_id
+            FOREIGN KEY (id) REFERENCES auth.users (id) ON DELETE CASCADE NOT VALID;
+          END IF;
+        END
+        $$
+        """
+    )
+
+
+def downgrade() -> None:
+    op.sql("DROP FUNCTION chat_internal.mirror_auth_user() CASCADE")  # takes the trigger along, and nothing else
+    op.sql("ALTER TABLE public.users DROP CONSTRAINT IF EXISTS fk_users_id")
+    op.sql("DROP FUNCTION chat_internal.repair_users()")
+    op.sql("DROP FUNCTION chat_internal.users_to_mend()")
+    op.sql("DROP FUNCTION chat_internal.store_auth_user(uuid, text, timestamptz)")

@@ -1,0 +1,65 @@
+"""Backfill public.users from auth.users, where a platform keeps the accounts there.
+
+What:   a row for every account that has none: anonymous, phone-only and soft-deleted ones too, because what they wrote
+        is there.
+Why:    in batches over the pages of auth.users, although repair_users() would do it at once: each row locks its
+        account until the commit, and for that long nobody can delete it. A row that stands already is left alone. Of
+        accounts with one address the earliest of the batch has it, unless another has it already; who loses a race
+        for it is skipped, stays pending, and is stored without by the next sweep.
+Locks:  the accounts of one batch against deletion, until its commit. None where auth.users is not.
+Undone: nothing; the rows are what auth.users holds.
+
+Revision ID: 0002b
+Revises: 0002a
+"""
+
+import sqlalchemy as sa
+
+from alembic import context, op
+
+revision = "0002b"
+down_revision = "0002a"
+branch_labels = None
+depends_on = None
+
+MISSING = "NOT EXISTS (SELECT FROM public.users AS u WHERE u.id = a.id)"
+BATCH = f"""
+    WITH account AS MATERIALIZED (
+      SELECT a.id, lower(a.email) AS email, a.created_at FROM auth.users AS a WHERE {{batch}} AND {MISSING}
+      FOR KEY SHARE OF a
+    )
+    INSERT INTO public.users (id, email, created_at)
+    SELECT
+      n.id,
+      CASE
+        WHEN row_number() OVER (PARTITION BY n.email ORDER BY n.created_at, n.id) = 1
+          AND NOT EXISTS (SELECT FROM public.users AS o WHERE o.email = n.email) THEN n.email
+      END,
+      coalesce(n.created_at, now())
+    FROM account AS n
+    ON CONFLICT DO NOTHING
+"""
+
+
+def upgrade() -> None:
+    if context.is_offline_mode():
+        op.sql(
+            f"""
+            DO $$
+            BEGIN
+              IF chat_internal.has_auth_users() THEN
+                LOOP
+                  {BATCH.replace("{batch}", "TRUE")};
+                  EXIT WHEN NOT FOUND;
+                END LOOP;
+              END IF;
+            END
+            $$
+            """
+        )
+    elif op.get_bind().scalar(sa.text("SELECT chat_internal.has_auth_users()")):
+        op.backfill("users of auth.users", table="auth.users", alias="a", batch=BATCH, pending=MISSING)
+
+
+def downgrade() -> None:
+    pass

@@ -1,0 +1,340 @@
+"""Tables, views and functions that may stand already: made where they do not, brought into shape where they do.
+
+The work is done by functions in chat_internal (revisions 0001a to 0001c), so that it is the same online and offline.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any
+
+from alembic.operations import Operations
+from alembic.util import CommandError
+from sqlalchemy.sql.schema import SchemaItem
+
+from .backfill import backfill
+from .data_loss import refuse_data_loss
+from .indexes import outside_transaction
+from .registry import is_offline, literal, operation, options_of, quoted, rows, scalar, statement, written_by
+
+log = logging.getLogger("chat_schema")
+
+_ASIDE = "chat_internal"
+
+
+@operation
+def stage_table(operations: Operations, table: str, *parts: SchemaItem) -> None:
+    """Create ``table`` aside, in chat_internal, where indexes, triggers, policies and grants are put on it as well.
+
+    :func:`adopt_table` makes it the table of schema public.
+    """
+    if not is_offline(operations):  # a script's revision is one transaction, which leaves nothing behind
+        statement(operations, f"DROP TABLE IF EXISTS {quoted(operations, f'{_ASIDE}.{table}')}")
+    operations.create_table(table, *parts, schema=_ASIDE)
+
+
+@operation
+def adopt_table(operations: Operations, table: str, create: bool = True) -> None:
+    """Move the staged ``table`` to schema public, or bring the one that stands there into its shape.
+
+    What is changed is journalled, for :func:`release_table`, and logged. What takes long, and what is left of the
+    staged table, is :func:`finish_table`'s. Without ``create`` nothing is made where no table stands.
+    Lock: AccessExclusive on the table that stands, an instant.
+    """
+    call = f"SELECT chat_internal.adopt_table({literal(table)}, {str(create).lower()})"
+    with _logged(operations, table):
+        statement(operations, call)
+
+
+@operation
+def order_adopted(operations: Operations, table: str, query: str) -> None:
+    """Keep the order of rows in chat_internal.<table>_order: ``query`` gives (id, place).
+
+    One sort of the whole table, which blocks nobody: what was locked before is let go of first.
+    """
+    order = quoted(operations, f"{_ASIDE}.{table}_order")
+    # one that a killed run has left is whole, and some rows have their places by it
+    kept = f"CREATE TABLE IF NOT EXISTS {order} AS {query}"
+    indexed = f"CREATE UNIQUE INDEX IF NOT EXISTS {table}_order_id ON {order} (id)"
+    if is_offline(operations):
+        _when_adopted(operations, table, lambda: statement(operations, f"{kept};\n{indexed}"))
+    elif _stands_aside(operations, table):
+        with outside_transaction(operations):
+            statement(operations, kept)
+            statement(operations, indexed)
+
+
+@operation
+def fill_adopted(
+    operations: Operations,
+    table: str,
+    values: Mapping[str, str],
+    derived: Mapping[str, str] = MappingProxyType({}),
+    key: Sequence[str] = ("id",),
+    note: bool = False,
+) -> None:
+    """Replace the NULLs of an adopted ``table``: ``values`` is column -> expression on the row ``t``.
+
+    The NULLs are kept for the downgrade; with ``note`` metadata.legacy.was_null names their columns too. NULLs of
+    ``derived`` columns, which adoption has added, are not worth keeping.
+    Locks: the rows of one batch, until its commit.
+    """
+    name = quoted(operations, table)
+    pending = " OR ".join(f"t.{column} IS NULL" for column in (*values, *derived))
+    was_null = " OR ".join(f"t.{column} IS NULL" for column in values)
+    changes = {column: f"coalesce(t.{column}, {value})" for column, value in (*values.items(), *derived.items())}
+    kept = dict.fromkeys([*key, *values, *(["metadata"] if note else [])])
+    before = [
+        f"CASE WHEN former.{column} IS NULL THEN pg_catalog.jsonb_build_object('{column}', NULL) ELSE '{{}}' END"
+        for column in values
+    ]
+    after = [
+        f"CASE WHEN former.{column} IS NULL THEN pg_catalog.jsonb_build_object('{column}', t.{column}) ELSE '{{}}' END"
+        for column in values
+    ]
+    if note:
+        names = ", ".join(f"CASE WHEN t.{column} IS NULL THEN '{column}' END" for column in values)
+        changes["metadata"] = (
+            f"CASE WHEN {was_null} THEN coalesce(t.metadata, '{{}}') || pg_catalog.jsonb_build_object('legacy',"
+            " coalesce(t.metadata -> 'legacy', '{}') || pg_catalog.jsonb_build_object('was_null',"
+            f" pg_catalog.array_remove(ARRAY[{names}], NULL))) ELSE t.metadata END"
+        )
+        before.append("pg_catalog.jsonb_build_object('metadata', former.metadata)")
+        after.append("pg_catalog.jsonb_build_object('metadata', t.metadata)")
+    key_of = ", ".join(f"'{each}', t.{each}" for each in key)
+    batch = f"""
+        WITH quiet AS MATERIALIZED (
+          SELECT pg_catalog.set_config('chat_internal.adopting', 'yes', true)
+        ), former AS MATERIALIZED (
+          SELECT {", ".join(f"t.{column}" for column in kept)}, {was_null} AS was_null
+          FROM {name} AS t WHERE {{batch}} AND ({pending})
+          FOR NO KEY UPDATE
+        ), changed AS (
+          UPDATE {name} AS t SET {", ".join(f"{column} = {value}" for column, value in changes.items())}
+          FROM former, quiet
+          WHERE {" AND ".join(f"t.{column} = former.{column}" for column in key)}
+          RETURNING former.was_null, pg_catalog.jsonb_build_object({key_of}) AS key,
+            {" || ".join(before)} AS before, {" || ".join(after)} AS after
+        ), kept AS (
+          INSERT INTO chat_internal.adopted_values AS v (object, key, before, after)
+          SELECT {literal(table)}, c.key, c.before, c.after FROM changed AS c WHERE c.was_null
+          ON CONFLICT (object, key) DO UPDATE
+          SET before = EXCLUDED.before || v.before, after = v.after || EXCLUDED.after
+        )
+        SELECT FROM changed
+    """
+    _when_adopted(
+        operations,
+        table,
+        lambda: backfill(operations, f"values of {table}", table=table, alias="t", batch=batch, pending=pending),
+    )
+
+
+@operation
+def refuse_obstacles(operations: Operations) -> None:
+    """Stop before anything is changed where what stands in public cannot be adopted.
+
+    Raises :class:`alembic.util.CommandError` that names every obstacle. Offline the script raises instead.
+    """
+    found = f"SELECT chat_internal.adoption_obstacles({str(options_of(operations).moves_strays).lower()})"
+    heading = "What stands in this database cannot be adopted as it is, so nothing of it was changed:"
+    if is_offline(operations):
+        statement(
+            operations,
+            f"DO $$ DECLARE found text := (SELECT string_agg(E'\\n- ' || o, '') FROM ({found} AS o) AS obstacle);"
+            f" BEGIN IF found IS NOT NULL THEN RAISE EXCEPTION '% %', {literal(heading)}, found; END IF; END $$",
+        )
+        return
+    obstacles = [obstacle for (obstacle,) in rows(operations, found)]
+    if obstacles:
+        raise CommandError("\n- ".join([heading, *obstacles]))
+
+
+@operation
+def move(operations: Operations, table: str, batch: str, pending: str) -> None:
+    """Backfill rows ``t`` whose owner is not that of what they hang on, if ``-x on-owner-mismatch=move`` says so."""
+    if options_of(operations).moves_strays:
+        backfill(operations, f"owners of {table}", table=table, alias="t", batch=batch, pending=pending)
+
+
+@operation
+def move_to_owner(operations: Operations, table: str, adopted: str) -> None:
+    """Move messages that stand in somebody else's conversation to their writer's default one, if the option says so.
+
+    Where they stood is kept under ``adopted``; a conversation that is made for them goes again with the downgrade.
+    """
+    name = quoted(operations, table)
+    if not options_of(operations).moves_strays:
+        return
+    empty = (
+        "DELETE FROM public.conversations AS c WHERE c.id = chat_internal.default_conversation_id(c.user_id)"
+        " AND c.title = 'Chat History' AND c.metadata = '{}'"
+        f" AND NOT EXISTS (SELECT FROM {name} AS m WHERE m.conversation_id = c.id)"
+    )
+    statement(
+        operations,
+        f"SELECT chat_internal.change({literal(adopted)}, 'default conversations made', '', {literal(empty)})",
+    )
+    move(
+        operations,
+        table,
+        f"""
+        WITH stray AS MATERIALIZED (
+          SELECT t.id, t.user_id, t.conversation_id, t.created_at
+          FROM {name} AS t JOIN public.conversations AS c ON c.id = t.conversation_id
+          WHERE {{batch}} AND c.user_id <> t.user_id
+          FOR NO KEY UPDATE OF t
+        ), owner AS MATERIALIZED (
+          SELECT u.user_id, u.first_at, u.last_at, c.id
+          FROM (
+            SELECT s.user_id, min(s.created_at) AS first_at, max(s.created_at) AS last_at
+            FROM stray AS s GROUP BY s.user_id
+          ) AS u
+          LEFT JOIN LATERAL (
+            SELECT c.id FROM public.conversations AS c
+            WHERE c.user_id = u.user_id AND c.tenant_id IS NULL
+            ORDER BY c.created_at, c.id
+            LIMIT 1
+            FOR KEY SHARE
+          ) AS c ON TRUE
+        ), made AS (
+          INSERT INTO public.conversations AS c (id, user_id, title, created_at, updated_at)
+          SELECT chat_internal.default_conversation_id(o.user_id), o.user_id, 'Chat History',
+                 coalesce(o.first_at, now()), coalesce(o.last_at, now())
+          FROM owner AS o WHERE o.id IS NULL
+          ORDER BY o.user_id
+          ON CONFLICT (id) DO UPDATE SET title = c.title
+          RETURNING id, user_id
+        ), moved AS (
+          UPDATE {name} AS t SET conversation_id = coalesce(o.id, n.id)
+          FROM stray AS s JOIN owner AS o USING (user_id) LEFT JOIN made AS n USING (user_id)
+          WHERE t.id = s.id
+          RETURNING t.id, s.conversation_id AS former, t.conversation_id AS present
+        ), kept AS (
+          INSERT INTO chat_internal.adopted_values AS v (object, key, before, after)
+          SELECT {literal(adopted)}, pg_catalog.jsonb_build_object('id', m.id),
+                 pg_catalog.jsonb_build_object('conversation_id', m.former),
+                 pg_catalog.jsonb_build_object('conversation_id', m.present)
+          FROM moved AS m
+          ON CONFLICT (object, key) DO UPDATE
+          SET before = EXCLUDED.before || v.before, after = v.after || EXCLUDED.after
+        )
+        SELECT FROM moved
+        """,
+        pending="EXISTS (SELECT FROM public.conversations AS c WHERE c.id = t.conversation_id"
+        " AND c.user_id <> t.user_id)",
+    )
+
+
+@operation
+def finish_table(operations: Operations, table: str) -> None:
+    """Build what indexes an adopted ``table`` lacks, validate its constraints, drop what has been replaced.
+
+    Nothing to do for a table that the chain made. Locks: ShareUpdateExclusive while building and validating, then
+    AccessExclusive for an instant. A script builds within its transaction instead, and blocks writers meanwhile.
+    """
+    if not is_offline(operations):
+        if not _stands_aside(operations, table):
+            return
+        steps = [step for (step,) in rows(operations, f"SELECT chat_internal.adoption_steps({literal(table)})")]
+        with outside_transaction(operations):
+            for step in steps:
+                log.info("%s", step)
+                statement(operations, step)
+    with _logged(operations, table):
+        statement(operations, f"SELECT chat_internal.finish_adoption({literal(table)})")
+    # Its keys lock the tables they point at. A client that has locked one of those may be waiting for this table, and
+    # whoever goes on to the next table with this one locked waits for clients that wait for it.
+    _commit(operations)
+    aside = quoted(operations, f"{_ASIDE}.{table}")
+    statement(operations, f"DO $$ BEGIN DROP TABLE IF EXISTS {aside}; END $$")  # linters need not look at it
+    _commit(operations)
+
+
+@operation
+def release_table(operations: Operations, table: str, what: str, lost: str = "true") -> None:
+    """Undo :func:`adopt_table`: drop the table that the chain made, or give back the shape that it found.
+
+    Refused as :func:`refuse_data_loss` is, for rows of a made table that meet ``lost`` and for those that the older
+    shape cannot hold; ``what`` names them.
+    """
+    refuse_data_loss(operations, what, f"SELECT chat_internal.adoption_losses({literal(table)}, {literal(lost)})")
+    release(operations, table)
+
+
+@operation
+def release(operations: Operations, adopted: str) -> None:
+    """Undo every journalled change of one object, the last first."""
+    statement(operations, f"SELECT chat_internal.release({literal(adopted)})")
+
+
+@operation
+def adopt_function(operations: Operations, signature: str, definition: str) -> None:
+    """Run ``definition``, a CREATE OR REPLACE FUNCTION; one that stands in public is kept for :func:`release`."""
+    statement(operations, f"SELECT chat_internal.adopt_function({literal(signature)}, {literal(definition)})")
+
+
+@operation
+def adopt_view(operations: Operations, name: str, definition: str) -> None:
+    """Run ``definition``, a CREATE OR REPLACE VIEW; one that stands in public is kept for :func:`release`."""
+    statement(operations, f"SELECT chat_internal.adopt_view({literal(name)}, {literal(definition)})")
+
+
+@operation
+def when(
+    operations: Operations,
+    condition: str,
+    then: Callable[[], Any],
+    otherwise: Callable[[], Any] | None = None,
+) -> None:
+    """Call ``then`` where the SQL ``condition`` holds, else ``otherwise``.
+
+    Offline both are written: each of their statements looks at the condition itself. What they do must not change
+    the answer.
+    """
+    if not is_offline(operations):
+        chosen = then if scalar(operations, f"SELECT {condition}") else otherwise
+        if chosen is not None:
+            chosen()
+        return
+    for answer, branch in ((condition, then), (f"NOT ({condition})", otherwise)):
+        if branch is None:
+            continue
+        for text in written_by(operations, branch):
+            depth = next(number for number in itertools.count() if f"$when{number}$" not in text)
+            statement(
+                operations,
+                f"DO $do{depth}$ BEGIN IF {answer} THEN EXECUTE $when{depth}$\n{text}\n$when{depth}$;"
+                f" END IF; END $do{depth}$",
+            )
+
+
+def _when_adopted(operations: Operations, table: str, then: Callable[[], Any]) -> None:
+    when(operations, f"pg_catalog.to_regclass('{_ASIDE}.{table}') IS NOT NULL", then)
+
+
+def _stands_aside(operations: Operations, table: str) -> bool:
+    return bool(scalar(operations, f"SELECT pg_catalog.to_regclass('{_ASIDE}.{table}') IS NOT NULL"))
+
+
+def _commit(operations: Operations) -> None:
+    if not is_offline(operations):
+        with operations.get_context().autocommit_block():
+            pass
+
+
+@contextlib.contextmanager
+def _logged(operations: Operations, table: str) -> Iterator[None]:
+    """Log what is journalled meanwhile; a script raises it as notices."""
+    if is_offline(operations):
+        yield
+        return
+    last = scalar(operations, "SELECT coalesce(max(ordinal), 0) FROM chat_internal.adopted")
+    yield
+    changes = f"FROM chat_internal.adopted WHERE ordinal > {last} AND undo <> '' AND what <> 'values kept'"
+    for (what,) in rows(operations, f"SELECT what {changes} AND what <> 'created' ORDER BY ordinal"):
+        log.info("%s: %s", table, what)

@@ -1,0 +1,167 @@
+"""``upgrade head`` on the databases of the four applications, while these work, and back again.
+
+``READY`` names the starting points that the chain takes; one that it does not take yet is missing there, not marked.
+``CHAT_SCHEMA_TEST_KILLS`` is how many times an upgrade is killed on its way to head (default 5).
+"""
+
+import json
+import os
+import random
+import time
+from collections.abc import Callable
+
+import pytest
+import sqlalchemy as sa
+
+from app.catalog import Snapshot, compare, take_snapshot
+from app.embedded import Server
+from tests.adoption import legacy
+from tests.adoption.legacy import SUPABASE, Place, Rows, lost, old_columns, rows
+from tests.adoption.old_clients import CLIENTS, Working
+from tests.live.command_line import alembic, wait_for
+from tests.migrations.test_stairs import differences
+
+READY = ("empty", "1a", "1b", "2", "3a", "3b", "3b-kept", "4a", "4b")
+KILLS = int(os.environ.get("CHAT_SCHEMA_TEST_KILLS", "5"))
+
+EACH = [(start, platform) for start in READY for platform in legacy.STARTS[start].platforms]
+ONCE = [(start, legacy.STARTS[start].platforms[-1]) for start in READY]
+ALIVE = [(start, platform) for start, platform in EACH if start in CLIENTS]
+
+each = pytest.mark.parametrize(("start", "platform"), EACH)
+once = pytest.mark.parametrize(("start", "platform"), ONCE)
+alive = pytest.mark.parametrize(("start", "platform"), ALIVE)
+
+# What -x on-owner-mismatch=move moves: the message to its writer's conversation, the session's owner and brand to it.
+MOVED = {
+    ("messages", "b3000000-0000-4000-8000-000000000006"): {"conversation_id"},
+    ("conversation_messages", "44000000-0000-4000-8000-000000000004"): {"user_id", "brand_id"},
+}
+HEADS: dict[str, Snapshot] = {}
+
+
+@pytest.fixture
+def empty_head(server: Server, platform: str) -> Snapshot:
+    """The catalog that the upgrade of an empty database of this platform ends in."""
+    if platform not in HEADS:
+        with legacy.place(server, platform) as place:
+            place.chain.upgrade()
+            HEADS[platform] = place.chain.snapshot()
+    return HEADS[platform]
+
+
+@each
+def test_it_ends_in_the_catalog_of_an_empty_start(
+    empty_head: Snapshot, place: Place, start: str, platform: str
+) -> None:
+    place.load(start)
+    before = place.chain.snapshot()
+    place.chain.upgrade("head", *legacy.STARTS[start].options)
+    found = compare(empty_head, place.chain.snapshot())
+    assert found.differences == ()
+    own = [f"{extra.kind} {extra.identity}" for extra in found.extras if extra.identity not in before[extra.kind]]
+    assert own == []
+    place.chain.check()
+
+
+@each
+def test_it_keeps_every_row(place: Place, start: str, platform: str) -> None:
+    place.load(start)
+    columns, before = old_columns(place.chain.session), rows(place.chain.session)
+    place.chain.upgrade("head", *legacy.STARTS[start].options)
+    assert lost(unmoved(before), at_head(place, columns)) == []
+
+
+def at_head(place: Place, columns: dict[str, list[str]]) -> Rows:
+    """Read what the old tables held where it stands at head; an array stands where the original arrays are kept."""
+    still = {table: [name for name in names if name != "messages"] for table, names in columns.items()}
+    found = rows(place.chain.session, still)
+    kept = place.chain.rows("SELECT session_id::text, messages::text FROM chat_internal.chat_session_arrays")
+    for table in ("chat_sessions", "conversations"):
+        if "messages" in columns.get(table, []):
+            for key, array in kept:
+                if key in found[table]:
+                    found[table][key]["messages"] = array
+    for row in [row for table in found.values() for row in table.values() if row.get("metadata")]:
+        metadata = json.loads(row["metadata"] or "")
+        if "was_null" in metadata.get("legacy", {}):  # what adoption notes there
+            del metadata["legacy"]
+            row["metadata"] = json.dumps(metadata, ensure_ascii=False)
+    return found
+
+
+def unmoved(found: Rows) -> Rows:
+    """Return what is found but for the values in ``MOVED``."""
+    return {
+        table: {
+            key: {column: value for column, value in row.items() if column not in MOVED.get((table, key), ())}
+            for key, row in of_table.items()
+        }
+        for table, of_table in found.items()
+    }
+
+
+@alive
+def test_the_application_works_before_during_and_after(place: Place, start: str, platform: str) -> None:
+    place.load(start)
+    with Working(place, start) as working:
+        with alembic(place.url, "upgrade", "head", x=legacy.STARTS[start].options) as upgrade:
+            upgrade.succeeds()
+        working.goes_on()
+    working.check()
+
+
+@each
+def test_the_downgrade_gives_the_old_database_back(place: Place, start: str, platform: str) -> None:
+    place.load(start)
+    before, old = rows(place.chain.session), public(place)
+    place.chain.upgrade("head", *legacy.STARTS[start].options)
+    place.chain.downgrade("base")
+    assert differences(old, public(place)) == []
+    assert rows(place.chain.session) == before
+    place.chain.upgrade("head", *legacy.STARTS[start].options)
+
+
+def public(place: Place) -> Snapshot:
+    """The catalog of schema public."""
+    engine = sa.create_engine(place.url, poolclass=sa.NullPool)
+    with engine.connect() as connection:
+        return take_snapshot(connection, ("public",))
+
+
+@once
+def test_an_upgrade_killed_again_and_again_ends_like_one_left_alone(
+    empty_head: Snapshot,
+    place: Place,
+    start: str,
+    platform: str,
+    record_property: Callable[[str, object], None],
+) -> None:
+    seed = random.randrange(2**32)  # noqa: S311  dice
+    record_property("seed", seed)
+    dice = random.Random(seed)  # noqa: S311
+    place.load(start)
+    columns, before = old_columns(place.chain.session), rows(place.chain.session)
+    x = ("batch-time=1ms", "lock-timeout=50ms", *legacy.STARTS[start].options)
+    for _ in range(KILLS):
+        with alembic(place.url, "upgrade", "head", x=x) as run:
+            wait_for(lambda: "Running " in run.output or not run.goes_on, "a revision to begin")
+            time.sleep(dice.choice([0, 0.02, 0.1, 0.3]) * dice.random())
+    with alembic(place.url, "upgrade", "head", x=x) as run:
+        run.succeeds()
+    assert compare(empty_head, place.chain.snapshot()).differences == ()
+    assert lost(unmoved(before), at_head(place, columns)) == []
+
+
+@each
+def test_the_script_ends_where_the_upgrade_does(empty_head: Snapshot, place: Place, start: str, platform: str) -> None:
+    place.load(start)
+    columns, before = old_columns(place.chain.session), rows(place.chain.session)
+    place.chain.upgrade_by_script("head", *legacy.STARTS[start].options)
+    assert compare(empty_head, place.chain.snapshot()).differences == ()
+    assert lost(unmoved(before), at_head(place, columns)) == []
+
+
+def test_what_is_tried_here_is_every_start_that_is_ready() -> None:
+    assert set(READY) <= set(legacy.STARTS)
+    assert {platform for _, platform in EACH} >= set(SUPABASE)

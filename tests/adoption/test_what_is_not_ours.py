@@ -1,0 +1,201 @@
+"""What an application has added to our tables, and databases that cannot be adopted as they are."""
+
+import logging
+
+import psycopg
+import pytest
+from alembic.util import CommandError
+
+from app.catalog import compare, load_expected
+from tests.adoption.legacy import Place, rows
+from tests.migrations.chain import REVISIONS
+from tests.migrations.test_stairs import differences
+
+plain = pytest.mark.parametrize("platform", ["plain"])
+MOVE = "on-owner-mismatch=move"
+
+OWN = """
+    CREATE ROLE reporting NOLOGIN;
+    ALTER TABLE conversations ADD COLUMN colour varchar(10) NOT NULL DEFAULT 'blue' CHECK (colour <> 'red');
+    CREATE INDEX own_colours ON conversations (colour);
+    CREATE INDEX own_twin ON tasks (user_id, created_at DESC);
+    ALTER TABLE messages ADD CONSTRAINT own_length CHECK (length(content) < 100000);
+    CREATE FUNCTION own_stamp() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NEW; END $$;
+    CREATE TRIGGER own_trigger BEFORE UPDATE ON messages FOR EACH ROW EXECUTE FUNCTION own_stamp();
+    CREATE VIEW own_titles WITH (security_barrier = true) AS
+      SELECT c.id, c.title, length(c.title) AS letters FROM conversations AS c;
+    CREATE VIEW own_long_titles AS SELECT t.title FROM own_titles AS t WHERE t.letters > 3;
+    COMMENT ON VIEW own_titles IS 'for the dashboard';
+    GRANT SELECT ON own_titles TO reporting;
+    GRANT SELECT ON tasks TO reporting WITH GRANT OPTION;
+"""
+
+
+@plain
+def test_what_an_application_added_stays_through_upgrade_and_downgrade(place: Place) -> None:
+    place.load("2")
+    place.chain.execute(OWN)
+    before, old = rows(place.chain.session), place.chain.snapshot()
+    titles = place.chain.rows("SELECT id, title, letters FROM own_titles ORDER BY id")
+    try:
+        place.chain.upgrade("head", MOVE)
+        found = compare(load_expected(), place.chain.snapshot())
+        assert found.differences == ()
+        assert {extra.identity for extra in found.extras} >= {
+            "colour on public.conversations",
+            "own_colours on public.conversations",
+            "own_length on public.messages",
+            "own_trigger on public.messages",
+        }
+        at_head = place.chain.snapshot()
+        for view in ("public.own_titles", "public.own_long_titles"):
+            for each in ("options", "owner", "grants"):
+                assert at_head["views"][view][each] == old["views"][view][each]
+        assert at_head["tables"]["public.tasks"]["grants"]["reporting"] == ["GRANT OPTION FOR SELECT", "SELECT"]
+        assert place.chain.rows("SELECT id, title, letters FROM own_titles ORDER BY id") == titles
+        comment = place.chain.value("SELECT obj_description('public.own_titles'::regclass, 'pg_class')")
+        assert comment == "for the dashboard"
+
+        place.chain.downgrade("base")
+        assert not differences(old, place.chain.snapshot())
+        assert rows(place.chain.session) == before
+    finally:
+        place.chain.execute("DROP OWNED BY reporting; DROP ROLE reporting")
+
+
+@plain
+def test_a_materialized_view_of_a_column_that_grows_stops_the_revision_and_names_itself(place: Place) -> None:
+    place.load("2")
+    place.chain.execute("CREATE MATERIALIZED VIEW own_titles AS SELECT title FROM conversations")
+    with pytest.raises(CommandError, match=r"materialized view public\.own_titles reads public\.conversations\.title"):
+        place.chain.upgrade("head", MOVE)
+    assert place.chain.revision() == "0005"
+
+
+def test_a_view_of_the_arrays_reads_the_rows_afterwards_and_the_arrays_again_after_a_downgrade(place: Place) -> None:
+    place.load("3a")
+    place.chain.execute(
+        "CREATE VIEW own_lengths AS SELECT id, messages ->> 0 AS first FROM chat_sessions"
+        " WHERE jsonb_typeof(messages) = 'array' AND jsonb_array_length(messages) = 500"
+    )
+    old, first = place.chain.snapshot(), place.chain.rows("SELECT first FROM own_lengths")
+    assert len(first) == 1
+    place.chain.upgrade()
+    assert place.chain.rows("SELECT first FROM own_lengths") == first
+    place.chain.downgrade("base")
+    assert place.chain.rows("SELECT first FROM own_lengths") == first
+    assert not differences(old, place.chain.snapshot())
+
+
+@pytest.mark.parametrize(
+    ("start", "platform", "told"),
+    [
+        ("2", "plain", r"1 rows of public\.messages .*b3000000-0000-4000-8000-000000000006.*on-owner-mismatch=move"),
+        ("4b", "supabase", r"1 rows of public\.conversation_messages .*44000000-0000-4000-8000-000000000004"),
+    ],
+)
+def test_owners_that_disagree_stop_it_before_anything_is_changed(
+    place: Place, start: str, platform: str, told: str
+) -> None:
+    place.load(start)
+    before, old = rows(place.chain.session), place.chain.snapshot()
+    with pytest.raises(CommandError, match=told):
+        place.chain.upgrade()
+    after = place.chain.snapshot()
+    ours = {kind: {name for name in after[kind] if "chat_internal" in name} for kind in after}
+    assert not [
+        each
+        for each in differences(old, after)
+        if not any(each.startswith(f"{kind} {name}:") for kind in ours for name in ours[kind])
+    ]
+    assert rows(place.chain.session) == before
+
+
+@plain
+def test_a_moved_message_stands_in_its_writers_earliest_conversation_and_goes_back(place: Place) -> None:
+    place.load("2")
+    where = "SELECT conversation_id::text FROM messages WHERE id = 'b3000000-0000-4000-8000-000000000006'"
+    place.chain.upgrade("head", MOVE)
+    assert place.chain.value(where) == "b2000000-0000-4000-8000-000000000001"
+    place.chain.downgrade("base")
+    assert place.chain.value(where) == "b2000000-0000-4000-8000-000000000003"
+
+
+@plain
+@pytest.mark.parametrize(
+    ("statements", "told"),
+    [
+        (
+            "CREATE TABLE conversations (id uuid PRIMARY KEY, user_id uuid);"
+            "CREATE TABLE chat_sessions (id uuid PRIMARY KEY, user_id uuid, messages jsonb)",
+            "both there",
+        ),
+        ("CREATE TABLE messages (id bigint PRIMARY KEY, body text)", "table of another application"),
+        ("CREATE VIEW tasks AS SELECT 1 AS id", "no ordinary table"),
+        (
+            "CREATE TABLE users (id uuid PRIMARY KEY, email text);"
+            "INSERT INTO users SELECT gen_random_uuid(), 'a@example.test' FROM generate_series(1, 2)",
+            "1 addresses stand in more than one row",
+        ),
+    ],
+    ids=["two generations", "foreign table", "view", "twin addresses"],
+)
+def test_a_database_that_cannot_be_adopted_is_refused_at_once(place: Place, statements: str, told: str) -> None:
+    place.chain.execute(statements)
+    old = place.chain.snapshot()["tables"]
+    with pytest.raises(CommandError, match=told):
+        place.chain.upgrade()
+    assert {name: table for name, table in place.chain.snapshot()["tables"].items() if "internal" not in name} == old
+
+
+@plain
+def test_a_column_of_another_type_is_refused_with_the_statement_that_mends_it(place: Place) -> None:
+    place.load("2")
+    place.chain.execute("ALTER TABLE tasks ALTER COLUMN created_at TYPE timestamp")
+    with pytest.raises(CommandError, match=r"ALTER TABLE public\.tasks ALTER COLUMN created_at TYPE timestamp with"):
+        place.chain.upgrade("head", MOVE)
+
+
+@plain
+def test_a_downgrade_refuses_rows_that_the_older_shape_cannot_hold(place: Place) -> None:
+    place.load("2")
+    place.chain.upgrade("head", MOVE)
+    place.chain.execute(
+        "INSERT INTO messages (conversation_id, user_id, role, content) SELECT id, user_id, 'assistant', 'newer'"
+        " FROM conversations LIMIT 1"
+    )
+    with pytest.raises(CommandError, match="would destroy 1 "):
+        place.chain.downgrade("base")
+    assert place.chain.value("SELECT count(*) FROM messages WHERE content = 'newer'") == 1
+    place.chain.downgrade("base", "allow-data-loss=yes")
+    assert place.chain.value("SELECT count(*) FROM messages") == 6
+    with pytest.raises(psycopg.errors.CheckViolation):
+        place.chain.execute(
+            "INSERT INTO messages (conversation_id, user_id, role, content) SELECT id, user_id, 'assistant', 'newer'"
+            " FROM conversations LIMIT 1"
+        )
+
+
+def test_every_policy_that_gives_way_is_named_in_the_log(place: Place, caplog: pytest.LogCaptureFixture) -> None:
+    place.load("1a")
+    with caplog.at_level(logging.INFO, "chat_schema"):
+        place.chain.upgrade("0005")
+    for policy in place.chain.rows(
+        "SELECT undo FROM chat_internal.adopted WHERE undo LIKE 'CREATE POLICY %' AND undo LIKE '%chat_messages%'"
+    ):
+        assert f"chat_messages: policy {policy.split(' ON ')[0].removeprefix('CREATE POLICY ')} dropped" in caplog.text
+    assert "Service role full access" in caplog.text
+
+
+def test_row_level_security_holds_at_every_step_up_and_down(place: Place) -> None:
+    place.load("1b")
+    open_tables = (
+        "SELECT relname FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind = 'r'"
+        " AND NOT relrowsecurity"
+    )
+    for revision in REVISIONS:
+        place.chain.upgrade(revision, MOVE)
+        assert place.chain.rows(open_tables) == [], revision
+    for revision in reversed(REVISIONS[:-1]):
+        place.chain.downgrade(revision)
+        assert place.chain.rows(open_tables) == [], revision
