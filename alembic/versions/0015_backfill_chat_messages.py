@@ -67,6 +67,7 @@ def upgrade() -> None:
             WHERE {batch} AND num_nulls(m.conversation_id) > 0 AND m.user_id = owner.user_id
         """,
         pending="m.conversation_id IS NULL",
+        passes=2,
     )
     op.when(
         "chat_internal.is_adopted('chat_messages.conversation_id')",

@@ -28,12 +28,14 @@ log = logging.getLogger("chat_schema")
 _SMALLEST_TUPLE = 28  # bytes of a page that a row takes at least, its line pointer with it
 _FIRST_BATCH = 16  # rows: each can be cheap, or a session with a thousand messages
 _LARGEST_BATCH = 16384  # pages
-_VACUUM_FROM_PAGES = 1024  # a smaller table is not worth a vacuum on the way
+_VACUUM_FROM_PAGES = 1024  # a smaller table is not worth a vacuum on the way, nor a second pass
 _SWEEPS = 10
 _LOOK_EVERY = 1.0  # seconds between two looks at the replicas
 # The plans of key checks and functions are kept for the session: one made while the table they look in was small would
-# read all of it for every row once it has grown.
-_SETTINGS = "SET enable_seqscan = off"
+# read all of it for every row once it has grown. No batch is worth compiling. A crash of the server may take the last
+# batches with it, for their position goes with them; so their commits need not wait for the disk, nor workers for each
+# other's. Recording the revision waits for all of them.
+_SETTINGS = "SET enable_seqscan = off; SET jit = off; SET synchronous_commit = off"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,6 +44,10 @@ class Backfill:
 
     ``statement`` holds ``{batch}`` where the range of the rows ``alias`` goes and leaves rows alone that are not
     pending, so that it can be run again; ``pending`` is a condition on ``alias`` that no row meets in the end.
+
+    With two ``passes`` a page's rows are not all updated at once. Those of a full page would all have to go elsewhere,
+    and into every index anew. So the first pass moves every other row, and the second finds the room that those have
+    left: a row that is updated within its page (HOT) is not written to the indexes, if no column of theirs changes.
     """
 
     name: str
@@ -49,10 +55,16 @@ class Backfill:
     alias: str
     statement: str
     pending: str
+    passes: int = 1
 
-    def batch(self, first: str, after: str) -> str:
-        """Return the statement for the rows from TID ``first`` (included) to ``after`` (excluded), both as SQL."""
-        return self.statement.replace("{batch}", f"{self.alias}.ctid >= {first} AND {self.alias}.ctid < {after}")
+    def batch(self, first: str, after: str, turn: int = 0) -> str:
+        """Return the statement for the rows from TID ``first`` (included) to ``after`` (excluded), both as SQL.
+
+        ``turn`` says which of the passes it is for, from 0 on: the last one takes all that is left.
+        """
+        ctid = f"{self.alias}.ctid"
+        share = "" if turn == self.passes - 1 else f" AND abs(pg_catalog.hashtid({ctid}) % {self.passes}) = {turn}"
+        return self.statement.replace("{batch}", f"{ctid} >= {first} AND {ctid} < {after}{share}")
 
     def whole(self) -> str:
         """Return the statement for all rows at once, as an offline script runs it."""
@@ -95,7 +107,9 @@ def run(engine: sa.Engine, backfill: Backfill, options: Options) -> int:
 class _Walk:
     """One walk over the table, by one or more workers that share this object.
 
-    A position is a number for a TID: each page has as many as it could hold rows.
+    A position is a number for a TID: each page has as many as it could hold rows. A worker takes one part of the table
+    after the other, and makes all passes over it: by the second one the other workers' batches that were running in
+    the first have ended, and with them the need to keep the old versions of rows.
     """
 
     def __init__(
@@ -117,9 +131,13 @@ class _Walk:
         self._slots = block // _SMALLEST_TUPLE + 1  # TIDs of a page begin at 1
         self._end = pages * self._slots
         self._next = self._start_position(resume)
-        self._vacuum_step = self._end // 10 if pages >= _VACUUM_FROM_PAGES else self._end + 1
+        large = pages >= _VACUUM_FROM_PAGES
+        self._turns = range(0 if large else backfill.passes - 1, backfill.passes)
+        self._part = self._end // 20 if large else self._end // options.backfill_workers + 1
+        self._vacuum_step = self._end // 10 if large else self._end + 1
         self._vacuum_at = self._next + self._vacuum_step
-        self._progress = Progress(backfill.name, self._end, min(self._next, self._end))
+        turns = len(self._turns)
+        self._progress = Progress(backfill.name, turns * self._end, turns * min(self._next, self._end))
 
     def run(self) -> int:
         with ThreadPoolExecutor(self._options.backfill_workers, "backfill") as pool:
@@ -155,7 +173,7 @@ class _Walk:
         return int(start)
 
     def _work(self) -> None:
-        size, rows = _FIRST_BATCH, 1
+        size = _FIRST_BATCH
         with (
             self._engine.connect().execution_options(no_parameters=True) as connection,
             session_timeouts(connection, self._options),
@@ -165,20 +183,19 @@ class _Walk:
             connection.commit()
             while not self._stop.is_set():
                 with self._lock:
-                    first = self._next
+                    first, after = self._next, min(self._next + self._part, self._end)
                     if first >= self._end:
                         return
-                    rest_of_page = self._slots - first % self._slots
-                    after = min(first + (size if rows else max(size, rest_of_page)), self._end)
                     self._next = after
                     self._running.add(first)
                 try:
-                    size, rows = self._range(connection, pid, first, after, size)
+                    for turn in self._turns:
+                        size = self._pass(connection, pid, first, after, turn, size)
                 except BaseException:
                     self._stop.set()
                     raise
                 if self._stop.is_set():
-                    return  # perhaps in the middle of the range: it stays marked, so that no position passes it
+                    return  # perhaps in the middle of the part: it stays marked, so that no position passes it
                 with self._lock:
                     self._running.discard(first)
                     vacuum = after >= self._vacuum_at
@@ -187,21 +204,22 @@ class _Walk:
                 if vacuum:
                     self._vacuum()
 
-    def _range(self, connection: sa.Connection, pid: int, first: int, after: int, size: int) -> tuple[int, int]:
-        """Run positions ``first`` to ``after``, in smaller pieces where locks are in the way.
+    def _pass(self, connection: sa.Connection, pid: int, first: int, after: int, turn: int, size: int) -> int:
+        """Run positions ``first`` to ``after`` in batches, smaller ones where locks are in the way.
 
-        Return the size for the next batch, in positions, and how many rows the last one changed.
+        ``size`` is that of the first batch, in positions; return the one for the next.
         """
-        at, piece, losses, rows = first, after - first, 0, 0
+        at, piece, losses, rows = first, size, 0, 1
         while at < after and not self._stop.is_set():
             if not losses:
                 patience, deadline = pauses(), time.monotonic() + self._options.lock_retry_for
             self._wait_for_replicas(connection)
-            upto = min(at + piece, after)
+            rest_of_page = self._slots - at % self._slots
+            upto = min(at + (piece if rows or losses else max(piece, rest_of_page)), after)
             watch = BlockerWatch(self._engine, pid, self._options.lock_timeout / 4)
             try:
                 with watch if losses else contextlib.nullcontext():  # the second loss at one place is worth a look
-                    rows, elapsed = self._batch(connection, first, at, upto)
+                    rows, elapsed = self._batch(connection, first, at, upto, turn)
             except DBAPIError as error:
                 if not is_lock_error(error):
                     raise
@@ -209,7 +227,7 @@ class _Walk:
                 if losses > 1:
                     self._tell(watch, give_up=time.monotonic() > deadline)
                 # A client holds one of these rows. Waiting longer would make others wait for the rows we hold.
-                piece = max(piece // 4, 1)
+                piece = max((upto - at) // 4, 1)
                 self._stop.wait(next(patience))
                 continue
             losses = 0
@@ -220,7 +238,7 @@ class _Walk:
                 factor = min(max(self._options.batch_time / max(elapsed, 1e-4), 0.2), 2.0)
                 piece = size = min(max(int((upto - at) * factor), 1), _LARGEST_BATCH * self._slots)
             at = upto
-        return size, rows
+        return size
 
     def _tell(self, watch: BlockerWatch, *, give_up: bool) -> None:
         if give_up:
@@ -249,14 +267,14 @@ class _Walk:
                     said = True
                 self._stop.wait(_LOOK_EVERY)
 
-    def _batch(self, connection: sa.Connection, first: int, at: int, upto: int) -> tuple[int, float]:
+    def _batch(self, connection: sa.Connection, first: int, at: int, upto: int, turn: int) -> tuple[int, float]:
         """Run one batch; return how many rows it changed, and the seconds it took without the way there and back."""
         with self._lock:
             others = self._running - {first}
-            position = min([upto, *others])
+            position = min([upto if turn == self._turns[-1] else first, *others])
         began = time.monotonic()
         with connection.begin():
-            rows = connection.exec_driver_sql(self._backfill.batch(self._tid(at), self._tid(upto))).rowcount
+            rows = connection.exec_driver_sql(self._backfill.batch(self._tid(at), self._tid(upto), turn)).rowcount
             sent = time.monotonic()
             connection.execute(
                 sa.text(

@@ -9,14 +9,17 @@ from .registry import is_offline, operation, options_of, quoted, statement
 
 
 @operation
-def backfill(operations: Operations, name: str, table: str, alias: str, batch: str, pending: str) -> None:
+def backfill(
+    operations: Operations, name: str, table: str, alias: str, batch: str, pending: str, passes: int = 1
+) -> None:
     """Bring every row of ``table`` that is ``pending`` into its new form, in small committed batches.
 
     ``batch`` is a statement with ``{batch}`` where the condition on the rows ``alias`` of this batch goes; it must
     leave finished rows alone, because it is run again after a kill. ``pending`` is the condition that no row meets in
-    the end. Locks: those of the rows of one batch, until its commit. Offline it is one statement over the whole table.
+    the end. ``passes=2`` spares the indexes, where ``batch`` updates most rows of ``table`` in columns that none has.
+    Locks: those of the rows of one batch, until its commit. Offline it is one statement over the whole table.
     """
-    work = batches.Backfill(name, quoted(operations, table), alias, batch, pending)
+    work = batches.Backfill(name, quoted(operations, table), alias, batch, pending, passes)
     context = operations.get_context()
     if is_offline(operations):
         statement(operations, work.whole())
