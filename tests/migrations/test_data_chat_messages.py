@@ -192,7 +192,7 @@ def test_what_an_old_client_writes_between_any_two_revisions_is_kept_and_ends_in
             chain.execute("UPDATE chat_messages SET content = content || '!' WHERE user_id = %s", [user])
             written.append((user, revision))
     assert {query: chain.value(query) for query in ACCEPTANCE.values()} == dict.fromkeys(ACCEPTANCE.values(), 0)
-    found = chain.rows("SELECT user_id, substr(content, 4, 4) FROM chat_messages")
+    found = chain.rows("SELECT user_id, rtrim(substr(content, 4), '!') FROM chat_messages")
     assert sorted(found) == sorted(written)
     assert chain.rows("SELECT user_id FROM conversations GROUP BY user_id HAVING count(*) > 1") == []
     assert chain.value("SELECT count(*) FROM conversations") == len({user for user, _ in written})

@@ -40,6 +40,9 @@ RELATIONS: dict[str, dict[str, set[str]]] = {
     "public.provider_usage_stats": BOTH_READ,
     "public.daily_message_volume": BOTH_READ,
     "chat_internal.alembic_version": NOBODY,
+    "chat_internal.adopted": NOBODY,
+    "chat_internal.adopted_ordinal_seq": NOBODY,
+    "chat_internal.adopted_values": NOBODY,
     "chat_internal.backfill_progress": NOBODY,
     "chat_internal.role_names": NOBODY,
     "chat_internal.chat_session_arrays": NOBODY,
@@ -200,7 +203,9 @@ def test_nobody_truncates_on_a_hosted_platform(hosted: psycopg.Connection, datab
 
 
 @pytest.mark.parametrize("role", ["anon", "authenticated", "service_role"])
-@pytest.mark.parametrize("table", ["chat_session_arrays", "backfill_progress", "role_names", "alembic_version"])
+@pytest.mark.parametrize(
+    "table", ["adopted", "adopted_values", "chat_session_arrays", "backfill_progress", "role_names", "alembic_version"]
+)
 def test_internal_tables_are_closed(world: psycopg.Connection, role: str, table: str) -> None:
     with acting(world, OWNER, role=role):
         for statement in (f"SELECT FROM chat_internal.{table}", f"DELETE FROM chat_internal.{table}"):
