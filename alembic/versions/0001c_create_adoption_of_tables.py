@@ -25,7 +25,7 @@ FUNCTIONS = (
     "adopt_indexes(text)",
     "adopt_triggers(text)",
     "adopt_rights(text)",
-    "adopt_table(text, boolean)",
+    "adopt_table(text)",
     "adoption_steps(text)",
     "finish_adoption(text)",
 )
@@ -175,18 +175,18 @@ def upgrade() -> None:
         END
         $$;
 
-        CREATE FUNCTION chat_internal.adopt_table(p_table text, p_create boolean) RETURNS void
+        CREATE FUNCTION chat_internal.adopt_table(p_table text) RETURNS void
         LANGUAGE plpgsql SET search_path = '' AS $$
         DECLARE
           v_new regclass := ('chat_internal.' || pg_catalog.quote_ident(p_table))::regclass;
           v_old regclass := pg_catalog.to_regclass('public.' || pg_catalog.quote_ident(p_table));
         BEGIN
-          IF v_old IS NULL AND p_create THEN
+          IF v_old IS NULL THEN
             PERFORM chat_internal.change(p_table, 'created',
               pg_catalog.format('ALTER TABLE %s SET SCHEMA public', v_new),
               pg_catalog.format('DROP TABLE public.%I', p_table));
             RETURN;
-          ELSIF v_old IS NULL OR EXISTS (
+          ELSIF EXISTS (
             SELECT FROM chat_internal.adopted AS a WHERE a.object = p_table AND a.what = 'created'
           ) THEN
             EXECUTE pg_catalog.format('DROP TABLE %s', v_new);

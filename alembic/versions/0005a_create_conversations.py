@@ -5,7 +5,7 @@ What:   public.conversations, where an application has made one, gets the column
         for chat_internal.default_conversation_id(), by which two writers meet on one conversation of a user.
 Why:    such a database has no chat_sessions to be expanded; the revisions that do so pass it by. Times that are NULL
         become those of the conversation's first and last message.
-Locks:  AccessExclusive on public.conversations, an instant; then ShareUpdateExclusive while indexes are built.
+Locks:  none where no such table stands; on one that does see 0001c.
 Undone: the table gets its former shape back; refused while rows stand in it that the former shape cannot hold.
 
 Revision ID: 0005a
@@ -41,6 +41,10 @@ def upgrade() -> None:
     op.grant_only(
         "FUNCTION chat_internal.default_conversation_id(uuid)", authenticated="EXECUTE", service_role="EXECUTE"
     )
+    op.when("pg_catalog.to_regclass('public.conversations') IS NOT NULL", adopt_conversations)
+
+
+def adopt_conversations() -> None:
     op.stage_table(
         "conversations",
         sa.Column("id", sa.Uuid(), server_default=sa.text("gen_random_uuid()"), nullable=False),
@@ -91,7 +95,7 @@ def upgrade() -> None:
         authenticated="SELECT, INSERT, UPDATE, DELETE",
         service_role="SELECT, INSERT, UPDATE, DELETE",
     )
-    op.adopt_table("conversations", create=False)
+    op.adopt_table("conversations")
     op.sql(
         """
         -- of whichever tables hold messages here

@@ -2,7 +2,7 @@
 
 What:   column messages goes; 0011 has kept the arrays.
 Why:    its rows stand in messages already, and nobody writes it: what chat_sessions shows from here on are the rows.
-Locks:  AccessExclusive on public.conversations, an instant; none where there is no such column.
+Locks:  none where there is no such column; where there is, AccessExclusive on conversations, an instant.
 Undone: the column is there again with the arrays as they were.
 
 Revision ID: 0012a

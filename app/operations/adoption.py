@@ -38,16 +38,14 @@ def stage_table(operations: Operations, table: str, *parts: SchemaItem) -> None:
 
 
 @operation
-def adopt_table(operations: Operations, table: str, create: bool = True) -> None:
+def adopt_table(operations: Operations, table: str) -> None:
     """Move the staged ``table`` to schema public, or bring the one that stands there into its shape.
 
     What is changed is journalled, for :func:`release_table`, and logged. What takes long, and what is left of the
-    staged table, is :func:`finish_table`'s. Without ``create`` nothing is made where no table stands.
-    Lock: AccessExclusive on the table that stands, an instant.
+    staged table, is :func:`finish_table`'s. Lock: AccessExclusive on the table that stands, an instant.
     """
-    call = f"SELECT chat_internal.adopt_table({literal(table)}, {str(create).lower()})"
     with _logged(operations, table):
-        statement(operations, call)
+        statement(operations, f"SELECT chat_internal.adopt_table({literal(table)})")
 
 
 @operation

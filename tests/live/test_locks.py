@@ -125,10 +125,10 @@ def measured(database_url: str, monkeypatch: pytest.MonkeyPatch) -> dict[str, Lo
         connection.execute(
             """
             WITH people AS (
-              INSERT INTO users (email) SELECT g || '@example.test' FROM generate_series(1, 300) AS g RETURNING id
+              INSERT INTO users (email) SELECT g || '@example.test' FROM generate_series(1, 2000) AS g RETURNING id
             ), flat AS (
               INSERT INTO chat_messages (user_id, role, content)
-              SELECT id, 'user', repeat('text ', 50) FROM people, generate_series(1, 20)
+              SELECT id, 'user', repeat('text ', 50) FROM people, generate_series(1, 5)
             )
             INSERT INTO chat_sessions (user_id, messages)
             SELECT id, '[{"role": "user", "content": "one"}, {"role": "assistant", "content": "two"}]' FROM people
@@ -149,4 +149,4 @@ def test_each_revision_takes_the_locks_that_its_docstring_declares(measured: dic
             # too weak a declaration misleads; too strong a one frightens, or shows a measurement that sees nothing
             if len(modes) == 2 and any(MODES.index(mode) >= WORTH_DECLARING for mode in modes if mode):
                 wrong.append(f"{revision.revision} on {table}: takes {taken.get(table)}, declares {stated.get(table)}")
-    assert wrong == []
+    assert not wrong, "\n".join(wrong)

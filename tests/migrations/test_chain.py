@@ -20,7 +20,7 @@ from tests.postgres_binaries import ROOT
 
 PHASES = ("create", "expand", "backfill", "index", "validate", "contract")
 FILES = sorted((ROOT / "alembic" / "versions").glob("*.py"))
-LONGEST = 330  # lines; most of the longest are SQL functions that are frozen there
+LONGEST = 350  # lines; most of the longest are SQL functions that are frozen there
 
 each_file = pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
 
