@@ -28,7 +28,7 @@ log = logging.getLogger("chat_schema")
 _SMALLEST_TUPLE = 28  # bytes of a page that a row takes at least, its line pointer with it
 _FIRST_BATCH = 16  # rows: each can be cheap, or a session with a thousand messages
 _LARGEST_BATCH = 16384  # pages
-_VACUUM_FROM_PAGES = 1024  # a smaller table is not worth a vacuum on the way, nor a second pass
+_VACUUM_FROM_PAGES = 1024  # a smaller table is not worth a vacuum on the way, nor more than one pass
 _SWEEPS = 10
 _LOOK_EVERY = 1.0  # seconds between two looks at the replicas
 # The plans of key checks and functions are kept for the session: one made while the table they look in was small would
@@ -45,9 +45,10 @@ class Backfill:
     ``statement`` holds ``{batch}`` where the range of the rows ``alias`` goes and leaves rows alone that are not
     pending, so that it can be run again; ``pending`` is a condition on ``alias`` that no row meets in the end.
 
-    With two ``passes`` a page's rows are not all updated at once. Those of a full page would all have to go elsewhere,
-    and into every index anew. So the first pass moves every other row, and the second finds the room that those have
-    left: a row that is updated within its page (HOT) is not written to the indexes, if no column of theirs changes.
+    With several ``passes`` a page's rows are not all updated at once. Those of a full page would all have to go
+    elsewhere, and into every index anew. So the first pass moves a share of them, and each of the others finds the room
+    that the one before has left: a row that is updated within its page (HOT) is not written to the indexes, if no
+    column of theirs changes.
     """
 
     name: str

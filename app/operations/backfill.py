@@ -16,7 +16,7 @@ def backfill(
 
     ``batch`` is a statement with ``{batch}`` where the condition on the rows ``alias`` of this batch goes; it must
     leave finished rows alone, because it is run again after a kill. ``pending`` is the condition that no row meets in
-    the end. ``passes=2`` spares the indexes, where ``batch`` updates most rows of ``table`` in columns that none has.
+    the end. Several ``passes`` spare the indexes, where ``batch`` updates most rows in columns that none of them has.
     Locks: those of the rows of one batch, until its commit. Offline it is one statement over the whole table.
     """
     work = batches.Backfill(name, quoted(operations, table), alias, batch, pending, passes)
