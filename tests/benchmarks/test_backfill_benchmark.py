@@ -14,7 +14,7 @@ import pytest
 from tests.conftest import scratch_folder
 from tests.postgres_binaries import ROOT
 
-ROWS = 2000
+ROWS = 1000
 IDLE = ["original SQL", "raw UPDATE", "key batches", "ours, 1 worker", "ours, 2 workers"]
 BUSY = [way for way in IDLE if way != "raw UPDATE"]
 
@@ -22,7 +22,7 @@ BUSY = [way for way in IDLE if way != "raw UPDATE"]
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("bench")
-    arguments = ["--rows", str(ROWS), "--around", "1", "--data", str(folder)]
+    arguments = ["--rows", str(ROWS), "--around", "0.5", "--data", str(folder)]
     arguments += ["--json", str(folder / "results.json"), "--write-docs", str(folder / "page.md")]
     command = [sys.executable, "-m", "benchmarks.backfill", *arguments]
     with scratch_folder() as scratch:
