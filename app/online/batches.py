@@ -29,6 +29,7 @@ _SMALLEST_TUPLE = 28  # bytes of a page that a row takes at least, its line poin
 _FIRST_BATCH = 16  # rows: each can be cheap, or a session with a thousand messages
 _LARGEST_BATCH = 16384  # pages
 _VACUUM_FROM_PAGES = 1024  # a smaller table is not worth a vacuum on the way, nor more than one pass
+_PARTS = 20  # of a table that is walked in several passes: each part has all of them before the next part is begun
 _SWEEPS = 10
 _LOOK_EVERY = 1.0  # seconds between two looks at the replicas
 # The plans of key checks and functions are kept for the session: one made while the table they look in was small would
@@ -134,7 +135,7 @@ class _Walk:
         self._next = self._start_position(resume)
         large = pages >= _VACUUM_FROM_PAGES
         self._turns = range(0 if large else backfill.passes - 1, backfill.passes)
-        self._part = self._end // 20 if large else self._end // options.backfill_workers + 1
+        self._part = self._end // _PARTS if len(self._turns) > 1 else 0  # at least a batch
         self._vacuum_step = self._end // 10 if large else self._end + 1
         self._vacuum_at = self._next + self._vacuum_step
         turns = len(self._turns)
@@ -174,7 +175,7 @@ class _Walk:
         return int(start)
 
     def _work(self) -> None:
-        size = _FIRST_BATCH
+        size, rows = _FIRST_BATCH, 1
         with (
             self._engine.connect().execution_options(no_parameters=True) as connection,
             session_timeouts(connection, self._options),
@@ -184,14 +185,15 @@ class _Walk:
             connection.commit()
             while not self._stop.is_set():
                 with self._lock:
-                    first, after = self._next, min(self._next + self._part, self._end)
+                    first = self._next
                     if first >= self._end:
                         return
+                    after = min(first + max(self._part, self._length(first, size, rows)), self._end)
                     self._next = after
                     self._running.add(first)
                 try:
                     for turn in self._turns:
-                        size = self._pass(connection, pid, first, after, turn, size)
+                        size, rows = self._pass(connection, pid, first, after, turn, size)
                 except BaseException:
                     self._stop.set()
                     raise
@@ -205,18 +207,24 @@ class _Walk:
                 if vacuum:
                     self._vacuum()
 
-    def _pass(self, connection: sa.Connection, pid: int, first: int, after: int, turn: int, size: int) -> int:
+    def _length(self, at: int, size: int, rows: int) -> int:
+        """Return how many positions a batch takes: to the end of its page where the one before found no ``rows``."""
+        return size if rows else max(size, self._slots - at % self._slots)
+
+    def _pass(
+        self, connection: sa.Connection, pid: int, first: int, after: int, turn: int, size: int
+    ) -> tuple[int, int]:
         """Run positions ``first`` to ``after`` in batches, smaller ones where locks are in the way.
 
-        ``size`` is that of the first batch, in positions; return the one for the next.
+        ``size`` is that of the first batch, in positions. Return the one for the next, and how many rows the last one
+        changed.
         """
         at, piece, losses, rows = first, size, 0, 1
         while at < after and not self._stop.is_set():
             if not losses:
                 patience, deadline = pauses(), time.monotonic() + self._options.lock_retry_for
             self._wait_for_replicas(connection)
-            rest_of_page = self._slots - at % self._slots
-            upto = min(at + (piece if rows or losses else max(piece, rest_of_page)), after)
+            upto = min(at + (piece if losses else self._length(at, piece, rows)), after)
             watch = BlockerWatch(self._engine, pid, self._options.lock_timeout / 4)
             try:
                 with watch if losses else contextlib.nullcontext():  # the second loss at one place is worth a look
@@ -239,7 +247,7 @@ class _Walk:
                 factor = min(max(self._options.batch_time / max(elapsed, 1e-4), 0.2), 2.0)
                 piece = size = min(max(int((upto - at) * factor), 1), _LARGEST_BATCH * self._slots)
             at = upto
-        return size
+        return size, rows
 
     def _tell(self, watch: BlockerWatch, *, give_up: bool) -> None:
         if give_up:

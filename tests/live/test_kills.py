@@ -180,8 +180,7 @@ def test_a_server_that_goes_down_is_one_message(request: pytest.FixtureRequest, 
     with scratch_folder() as folder:
         data = folder / "data"
         bin_dir = binaries(request.config.getoption("--postgres"))
-        settings = SETTINGS | {"synchronous_commit": "on"}  # what was committed is there after the crash
-        with embedded.running(data, bin_dir=bin_dir, settings=settings) as server:
+        with embedded.running(data, bin_dir=bin_dir, settings=SETTINGS) as server:
             url = server.url().render_as_string(hide_password=False)
             command.upgrade(alembic_config(url), OLD_SHAPE)
             with connect(url) as client:
@@ -191,10 +190,12 @@ def test_a_server_that_goes_down_is_one_message(request: pytest.FixtureRequest, 
                 [postmaster, *_] = (embedded.data_location(data) / "postmaster.pid").read_text().splitlines()
                 os.kill(int(postmaster), number)
                 assert "FAILED: Cannot reach PostgreSQL at " in upgrade.fails()
-        with embedded.running(data, bin_dir=bin_dir, settings=settings) as server:
+        with embedded.running(data, bin_dir=bin_dir, settings=SETTINGS) as server:
             url = server.url().render_as_string(hide_password=False)
             with alembic(url, "upgrade", "head") as again:
-                assert "conversations of chat_messages: goes on at " in again.succeeds()
+                again.succeeds()
+            with connect(url) as client:  # the crash may take the last batches with it, and their position too
+                assert value(client, "SELECT count(conversation_id) FROM chat_messages") == USERS * MESSAGES
 
 
 def test_a_chain_killed_again_and_again_ends_like_one_left_alone(
