@@ -33,6 +33,10 @@ from alembic import command
 from app import embedded
 from tests.postgres_binaries import NEWEST, ROOT, SUPPORTED, binaries
 
+# A shell that starts the tests in the background lets them ignore Ctrl-C, and so would every command they start.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
 SETTINGS = {  # a test's server may lose everything in a crash
     "fsync": "off",
     "synchronous_commit": "off",

@@ -5,8 +5,8 @@ Why:    TID ranges, each its own commit: clients never wait longer than a batch,
         was. The conversations come first and user by user: made by the batches of messages, each would keep the other
         workers, and its owner's clients, waiting for as long as such a batch takes. What is missing all the same by
         then, default_conversation() makes. That a row is pending is asked by num_nulls(): of IS NULL the planner
-        thinks that hardly any row meets it while a new column has no statistics, and loops over all pairs. Six passes
-        spare the indexes most of it: see docs/benchmarks.md.
+        thinks that hardly any row meets it while a new column has no statistics, and loops over all pairs. With six
+        passes most rows find room within their page and are not written to the indexes anew.
 Locks:  the rows of one batch until its commit; the conversations they go to FOR KEY SHARE.
 Undone: nothing to undo: the column goes with 0014.
 
