@@ -72,7 +72,7 @@ def upgrade() -> None:
               coalesce(NEW.created_at, NEW.updated_at, pg_catalog.now()),
               coalesce(NEW.updated_at, NEW.created_at, pg_catalog.now())
             )
-            ON CONFLICT (id) DO NOTHING
+            ON CONFLICT DO NOTHING
             RETURNING c.* INTO made;
             IF NOT FOUND THEN
               IF duplicates = 'ignore' THEN

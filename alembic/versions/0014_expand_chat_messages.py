@@ -52,7 +52,7 @@ def upgrade() -> None:
                    coalesce(pg_catalog.max(m.created_at), pg_catalog.now())
             FROM public.chat_messages AS m
             WHERE m.user_id = p_user_id
-            ON CONFLICT (id) DO NOTHING;
+            ON CONFLICT DO NOTHING; -- of every unique index: of one alone, two writers can deadlock between them
             -- a racing writer's row is found now; an id in a tenant or in another user's hands never would be
             v_new_id := pg_catalog.gen_random_uuid();
           END LOOP;
