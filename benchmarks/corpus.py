@@ -47,8 +47,9 @@ class Corpus:
 
     def rows(self, number: int) -> Iterator[Line]:
         """Yield ``number`` messages; a corpus that is too small comes again, later and from other users."""
+        span = self.lines[-1].created_at - self.lines[0].created_at + timedelta(minutes=1)
         for turn in itertools.count():
-            later, other = turn * (END - BEGIN), f"{turn}:" if turn else ""
+            later, other = turn * span, f"{turn}:" if turn else ""
             for line in self.lines:
                 if number == 0:
                     return

@@ -14,7 +14,7 @@ from alembic.util import CommandError
 from app import embedded
 from benchmarks import locks, traffic
 from benchmarks.companion import Companion
-from benchmarks.traffic import Latencies, Statement
+from benchmarks.traffic import FlatClient, Latencies, Statement
 from benchmarks.ways import Way, conninfo
 
 COPY = "measured"
@@ -72,7 +72,7 @@ def measure(server: embedded.Server, template: str, way: Way, *, clients: bool, 
         with psycopg.connect(conninfo(url), autocommit=True, application_name="client") as connection:
             size_before = _value(connection, SIZE)
             _value(connection, "SELECT count(*) FROM public.chat_messages")  # into the cache
-            talk = Companion(traffic.run, conninfo(url))
+            talk = Companion(traffic.run, FlatClient, conninfo(url))
             watch = Companion(locks.watch, conninfo(url), "public.chat_messages")
             with contextlib.ExitStack() as stack:
                 if clients:
@@ -90,9 +90,9 @@ def measure(server: embedded.Server, template: str, way: Way, *, clients: bool, 
                 if clients:
                     time.sleep(around)
             rows, nulls, mismatches = _left_behind(connection)
-        felt = _felt(talk.result, began, ended) if clients else None
+        sent = felt(talk.result, began, ended) if clients else None
         return Result(
-            way.name, rows, ended - began, error, nulls, mismatches, size_before, size_after, wal, watch.result, felt
+            way.name, rows, ended - began, error, nulls, mismatches, size_before, size_after, wal, watch.result, sent
         )
     finally:
         with _administer(server) as connection:
@@ -106,7 +106,8 @@ def _left_behind(connection: psycopg.Connection) -> tuple[int, int, int]:
     return int(row[0]), int(row[1]), int(row[2])
 
 
-def _felt(statements: Sequence[Statement], began: float, ended: float) -> Clients:
+def felt(statements: Sequence[Statement], began: float, ended: float) -> Clients:
+    """Sum up what clients sent before, during and after a migration (``time.monotonic``)."""
     errors = Counter(statement.error for statement in statements if statement.error)
     return Clients(
         statements=len(statements),

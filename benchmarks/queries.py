@@ -35,6 +35,7 @@ from alembic import command
 from app import database, embedded, queries
 from app.acting_as import acting_as
 from app.queries import ConversationPosition, MessagePosition
+from benchmarks.ways import conninfo
 
 SETTINGS = {
     "shared_buffers": "1GB",
@@ -162,12 +163,12 @@ def fill(server: embedded.Server, messages: int, people: int) -> Size:
     name = f"messages_{messages}"
     began = time.perf_counter()
     users = max(messages // (CONVERSATIONS * MESSAGES), 1)
-    with psycopg.connect(libpq(server.url("postgres")), autocommit=True) as connection:
+    with psycopg.connect(conninfo(server.url("postgres")), autocommit=True) as connection:
         connection.execute(f"CREATE DATABASE {name}")
     config = Config(database.project_folder() / "alembic.ini")
     config.attributes |= {"url": server.url(name).render_as_string(hide_password=False), "configure_logging": False}
     command.upgrade(config, "head")
-    with psycopg.connect(libpq(server.url(name)), autocommit=True) as connection:
+    with psycopg.connect(conninfo(server.url(name)), autocommit=True) as connection:
         connection.execute(FILL.replace(":users", str(users)))
         connection.execute("VACUUM (ANALYZE)")
     engine = sa.create_engine(server.url(name))
@@ -293,11 +294,6 @@ def table(results: list[Result]) -> str:
 def mark(ratio: float, limit: float) -> str:
     """Return the ratio, with a mark where it is over its limit."""
     return f"{ratio:.2f}{'!' if ratio > limit else ' '}"
-
-
-def libpq(url: sa.URL) -> str:
-    """Return the address as libpq takes it."""
-    return url.set(drivername="postgresql").render_as_string(hide_password=False)
 
 
 if __name__ == "__main__":

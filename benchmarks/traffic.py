@@ -9,11 +9,14 @@ import random
 import threading
 import time
 import uuid
-from collections.abc import Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import psycopg
+
+Answer = TypeVar("Answer")
 
 CLIENTS = 4
 PAUSE = 0.01  # seconds a client thinks between two statements
@@ -49,12 +52,10 @@ class Latencies(NamedTuple):
         return cls(times[len(times) // 2], times[len(times) * 99 // 100], times[-1])
 
 
-def run(parent: Connection, conninfo: str) -> None:
+def run(parent: Connection, kind: type[Client], address: Any) -> None:
     """Be the clients, as the work of a :class:`~benchmarks.companion.Companion`; the result is what they sent."""
-    with psycopg.connect(conninfo) as connection:
-        users = [row[0] for row in connection.execute("SELECT DISTINCT user_id FROM public.chat_messages ORDER BY 1")]
     stop = threading.Event()
-    clients = [_Client(conninfo, users[number :: CLIENTS + 1], stop, number) for number in range(CLIENTS + 1)]
+    clients = [kind(address, stop, number) for number in range(CLIENTS + 1)]
     works = [clients[0].hold, *(client.talk for client in clients[1:])]
     threads = [threading.Thread(target=work) for work in works]
     for thread in threads:
@@ -67,53 +68,86 @@ def run(parent: Connection, conninfo: str) -> None:
     parent.send([statement for client in clients for statement in client.statements])
 
 
-class _Client:
-    def __init__(self, conninfo: str, users: list[uuid.UUID], stop: threading.Event, seed: int) -> None:
+class Client(ABC):
+    """One client of an application; ``number`` tells it from the others, who have other users."""
+
+    def __init__(self, address: Any, stop: threading.Event, number: int) -> None:
         self.statements: list[Statement] = []
-        self._conninfo, self._users, self._stop = conninfo, users, stop
-        self._random = random.Random(seed)  # noqa: S311  the same choices in each run
-        self._connection = self._connect()
+        self.address, self.number = address, number
+        self.random = random.Random(number)  # noqa: S311  the same choices in each run
+        self._stop = stop
+        self.open()
+
+    @abstractmethod
+    def open(self) -> None:
+        """Connect, and find out whom to be; again after a connection is lost."""
+
+    @abstractmethod
+    def turn(self) -> None:
+        """Send what a user does next, each statement a transaction."""
+
+    @abstractmethod
+    def write_for_a_while(self) -> None:
+        """Write in a transaction that is open for ``HOLDS`` seconds."""
 
     def talk(self) -> None:
-        """Send statements, each a transaction, until told to stop."""
+        """Take turns until told to stop."""
         while not self._stop.wait(PAUSE):
-            chance, user = self._random.random(), self._random.choice(self._users)
-            if chance < 0.40:
-                self._send(READ, user)
-            elif chance < 0.75:
-                self._send(INSERT, user)
-            elif chance < 0.90:
-                self._send(UPDATE, user, self._random.randrange(20))
-            elif chance < 0.95:
-                self._send(DELETE, user, self._random.randrange(20))
-            else:
-                user = uuid.UUID(int=self._random.getrandbits(128), version=4)
-                if self._send(SIGN_UP, user):
-                    self._users.append(user)
-                    self._send(INSERT, user)
-        self._connection.close()
+            self.turn()
 
     def hold(self) -> None:
         """Every few seconds write in a transaction and leave it open for a while."""
         while not self._stop.wait(RESTS):
-            user = self._random.choice(self._users)
-            self._send("BEGIN")
-            self._send(INSERT, user)
-            self._send(UPDATE, user, 0)
-            self._stop.wait(HOLDS)
-            self._send("COMMIT")
-        self._connection.close()
+            self.write_for_a_while()
 
-    def _connect(self) -> psycopg.Connection:
-        return psycopg.connect(self._conninfo, autocommit=True, application_name="client")
-
-    def _send(self, query: Any, *parameters: object) -> bool:
-        began, problem = time.monotonic(), None
+    def timed(self, send: Callable[..., Answer], *arguments: Any, **options: Any) -> Answer | None:
+        """Return what ``send`` returns, None where it failed; note how long it took, and how it failed."""
+        began, problem, answer = time.monotonic(), None, None
         try:
-            self._connection.execute(query, parameters)
+            answer = send(*arguments, **options)
         except psycopg.Error as error:
             problem = f"{error.sqlstate}: {error}".splitlines()[0]
-            if self._connection.closed:
-                self._connection = self._connect()
+            if isinstance(error, psycopg.OperationalError):
+                self.open()
         self.statements.append(Statement(began, time.monotonic() - began, problem))
-        return problem is None
+        return answer
+
+    def rest(self) -> None:
+        """Leave a transaction open."""
+        self._stop.wait(HOLDS)
+
+
+class FlatClient(Client):
+    """A client of the flat table; ``address`` is libpq's."""
+
+    def open(self) -> None:
+        self._connection = psycopg.connect(self.address, autocommit=True, application_name="client")
+        users = [row[0] for row in self._connection.execute("SELECT id FROM public.users ORDER BY id")]
+        self._users = users[self.number :: CLIENTS + 1]
+
+    def turn(self) -> None:
+        chance, user = self.random.random(), self.random.choice(self._users)
+        if chance < 0.40:
+            self._send(READ, user)
+        elif chance < 0.75:
+            self._send(INSERT, user)
+        elif chance < 0.90:
+            self._send(UPDATE, user, self.random.randrange(20))
+        elif chance < 0.95:
+            self._send(DELETE, user, self.random.randrange(20))
+        else:
+            user = uuid.UUID(int=self.random.getrandbits(128), version=4)
+            if self._send(SIGN_UP, user):
+                self._users.append(user)
+                self._send(INSERT, user)
+
+    def write_for_a_while(self) -> None:
+        user = self.random.choice(self._users)
+        self._send("BEGIN")
+        self._send(INSERT, user)
+        self._send(UPDATE, user, 0)
+        self.rest()
+        self._send("COMMIT")
+
+    def _send(self, query: Any, *parameters: object) -> bool:
+        return self.timed(self._connection.execute, query, parameters) is not None

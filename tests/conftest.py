@@ -25,6 +25,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
+import sqlalchemy as sa
 from alembic.config import Config
 from pytest_postgresql import factories
 from pytest_postgresql.executors import NoopExecutor
@@ -44,6 +45,11 @@ SETTINGS = {  # a test's server may lose everything in a crash
     "max_wal_size": "256MB",
     "max_connections": "100",
 }
+
+
+def libpq(url: str | sa.URL) -> str:
+    """Return a database's address as libpq takes it."""
+    return sa.make_url(url).set(drivername="postgresql").render_as_string(hide_password=False)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

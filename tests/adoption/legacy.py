@@ -18,6 +18,7 @@ import psycopg
 import pytest
 
 from app.embedded import Server, installed_binaries
+from tests.conftest import libpq
 from tests.migrations.chain import Chain
 from tests.postgres_binaries import ROOT
 
@@ -148,8 +149,7 @@ def psql(url: str, file: str, variables: Mapping[str, str]) -> None:
     """Run one of the legacy files; skip the test where there are none."""
     if not (LEGACY / file).exists():
         pytest.skip(f"the databases of the four applications are not in {LEGACY}: set CHAT_SCHEMA_LEGACY")
-    address = url.replace("postgresql+psycopg://", "postgresql://", 1)
-    command = [str(installed_binaries() / "psql"), "-X", "-q", "-d", address, "-f", str(LEGACY / file)]
+    command = [str(installed_binaries() / "psql"), "-X", "-q", "-d", libpq(url), "-f", str(LEGACY / file)]
     for name, value in variables.items():
         command += ["-v", f"{name}={value}"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)

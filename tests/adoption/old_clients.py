@@ -14,6 +14,7 @@ import time
 import traceback
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import Any
 from uuid import uuid4
@@ -21,6 +22,7 @@ from uuid import uuid4
 import psycopg
 
 from tests.adoption.legacy import Place
+from tests.conftest import libpq
 from tests.live.command_line import PATIENCE, wait_for
 
 USER, NEIGHBOUR = "a0000000-0000-4000-8000-000000000001", "a0000000-0000-4000-8000-000000000002"
@@ -29,14 +31,20 @@ Row = dict[str, Any]
 
 
 class Api:
-    """PostgREST on one connection: a request is a transaction, its answer a list of JSON objects."""
+    """PostgREST on one connection: a request is a transaction, its answer a list of JSON objects.
 
-    def __init__(self, place: Place) -> None:
-        url = place.url_of("authenticator").replace("postgresql+psycopg://", "postgresql://", 1)
-        self._connection = psycopg.connect(url, options=f"-c statement_timeout={PATIENCE:.0f}s")
+    ``url`` is the address for the login ``authenticator``.
+    """
+
+    def __init__(self, url: str) -> None:
+        self._connection = psycopg.connect(libpq(url), options=f"-c statement_timeout={PATIENCE:.0f}s")
 
     def close(self) -> None:
         self._connection.close()
+
+    def transaction(self) -> AbstractContextManager[object]:
+        """Let the requests within be one transaction."""
+        return self._connection.transaction()
 
     def request(
         self,
@@ -159,10 +167,13 @@ def _condition(table: str, where: Mapping[str, str]) -> str:
 
 
 class Auth:
-    """The platform's own service for sign-ups, as role ``supabase_auth_admin``, which owns auth.users."""
+    """The platform's own service for sign-ups, as role ``supabase_auth_admin``, which owns auth.users.
 
-    def __init__(self, place: Place) -> None:
-        self._connection = place.admin.connect()
+    ``url`` is the superuser's address.
+    """
+
+    def __init__(self, url: str) -> None:
+        self._connection = psycopg.connect(libpq(url), autocommit=True, prepare_threshold=None)
         self._connection.execute("SET SESSION AUTHORIZATION supabase_auth_admin")
         self._connection.execute(f"SET statement_timeout = '{PATIENCE:.0f}s'")
 
@@ -243,7 +254,7 @@ class Hosted(Client):
     """A client that comes through PostgREST, and signs new users up."""
 
     def open(self) -> None:
-        self.api, self.auth = Api(self.place), Auth(self.place)
+        self.api, self.auth = Api(self.place.url_of("authenticator")), Auth(self.place.admin.url)
 
     def close(self) -> None:
         self.api.close()

@@ -33,7 +33,7 @@ def hosted(place: Place) -> Place:
 
 @pytest.fixture
 def auth(place: Place) -> Iterator[Auth]:
-    auth = Auth(place)
+    auth = Auth(place.admin.url)
     yield auth
     auth.close()
 
@@ -128,7 +128,7 @@ class TestTheUpgrade:
             except psycopg.Error as failure:
                 failures.append(failure)
 
-        clients = [Auth(place) for _ in range(2)]
+        clients = [Auth(place.admin.url) for _ in range(2)]
         threads = [threading.Thread(target=sign_up, args=[client, n]) for n, client in enumerate(clients)]
         for thread in threads:
             thread.start()
@@ -188,7 +188,7 @@ class TestAnAccount:
     def test_a_newcomer_is_a_user_at_once_and_can_write(self, hosted: Place, auth: Auth) -> None:
         user = auth.sign_up("New@Example.test")
         assert email(hosted, user) == "new@example.test", "as Auth itself writes addresses"
-        api = Api(hosted)
+        api = Api(hosted.url_of("authenticator"))
         assert api.insert(user, "tasks", {"user_id": user, "title": "Say hello"})["user_id"] == user
         api.close()
 
@@ -244,7 +244,7 @@ class TestAnAccount:
         assert email(hosted, ANA) == "a3f5"
 
     def test_a_deletion_takes_the_user_and_what_it_wrote(self, hosted: Place, auth: Auth) -> None:
-        api = Api(hosted)
+        api = Api(hosted.url_of("authenticator"))
         api.insert(USER, "chat_messages", {"user_id": USER, "role": "user", "content": "Hello"})
         api.insert(USER, "chat_sessions", {"user_id": USER, "messages": [{"role": "user", "content": "Hello"}]})
         api.close()

@@ -54,8 +54,8 @@ FORMS = {
         "cannot change materialized view",
     ),
     "a foreign table": (
-        "CREATE EXTENSION postgres_fdw; CREATE SERVER here FOREIGN DATA WRAPPER postgres_fdw;"
-        "CREATE FOREIGN TABLE session (id uuid, messages jsonb) SERVER here",
+        "CREATE EXTENSION file_fdw; CREATE SERVER here FOREIGN DATA WRAPPER file_fdw;"
+        "CREATE FOREIGN TABLE session (id uuid, messages jsonb) SERVER here OPTIONS (filename '/dev/null')",
         "no unique or exclusion constraint matching the ON CONFLICT specification",
     ),
     "a table with a generated column": (
@@ -130,7 +130,7 @@ class TestAtHead:
         place.chain.execute("INSERT INTO tenants (id, name) VALUES (%s, 'Acme')", [ACME])
         for user in (USER, NEIGHBOUR):
             place.chain.execute("INSERT INTO tenant_users (tenant_id, user_id) VALUES (%s, %s)", [ACME, user])
-        api = Api(place)
+        api = Api(place.url_of("authenticator"))
         yield api
         api.close()
 

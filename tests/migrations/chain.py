@@ -20,7 +20,7 @@ from alembic.script import ScriptDirectory
 from alembic import command
 from app.catalog import Snapshot, take_snapshot
 from app.embedded import installed_binaries
-from tests.conftest import alembic_config
+from tests.conftest import alembic_config, libpq
 
 REVISIONS = [
     script.revision for script in reversed(list(ScriptDirectory.from_config(alembic_config("unused")).walk_revisions()))
@@ -76,7 +76,7 @@ class Chain:
 
     def run_script(self, script: str) -> subprocess.CompletedProcess[str]:
         """Give ``script`` to psql, which stops at the first error."""
-        psql = [str(self.programs / "psql"), "-X", "-q", "-v", "ON_ERROR_STOP=1", "-d", _libpq(self.url)]
+        psql = [str(self.programs / "psql"), "-X", "-q", "-v", "ON_ERROR_STOP=1", "-d", libpq(self.url)]
         return subprocess.run(psql, input=script, capture_output=True, text=True, check=False)
 
     def connect(self) -> psycopg.Connection:
@@ -118,7 +118,7 @@ class Chain:
     @staticmethod
     def _connected(url: str) -> psycopg.Connection:
         # nothing is prepared: the tables change under this session
-        return psycopg.connect(_libpq(url), autocommit=True, prepare_threshold=None)
+        return psycopg.connect(libpq(url), autocommit=True, prepare_threshold=None)
 
     def _config(self, options: Sequence[str], script: io.StringIO | None = None) -> Config:
         config = alembic_config(self.url)
@@ -127,7 +127,3 @@ class Chain:
         if script is not None:
             config.output_buffer = script
         return config
-
-
-def _libpq(url: str) -> str:
-    return sa.make_url(url).set(drivername="postgresql").render_as_string(hide_password=False)

@@ -2,15 +2,10 @@ from collections.abc import Iterator
 
 import psycopg
 import pytest
-import sqlalchemy as sa
 
 from app import embedded
+from tests.conftest import libpq
 from tests.policies.world import ROWS
-
-
-def libpq(url: str | sa.URL) -> str:
-    """Return a database's address as libpq takes it."""
-    return sa.make_url(url).set(drivername="postgresql").render_as_string(hide_password=False)
 
 
 @pytest.fixture(scope="module")

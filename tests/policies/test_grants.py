@@ -9,9 +9,8 @@ import pytest
 from alembic.script import ScriptDirectory
 
 from alembic import command
-from tests.conftest import alembic_config
+from tests.conftest import alembic_config, libpq
 from tests.policies.acting import Refusal, acting, refused, values
-from tests.policies.conftest import libpq
 from tests.policies.world import OWNER
 
 READ = {"SELECT"}

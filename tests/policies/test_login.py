@@ -10,8 +10,8 @@ import pytest
 from psycopg import errors
 
 from app import embedded
+from tests.conftest import libpq
 from tests.policies.acting import Refusal, claims_of, outcome, refused, values
-from tests.policies.conftest import libpq
 from tests.policies.test_matrix import ACTORS, MATRIX, ROWS, USERS, statement
 from tests.policies.world import OTHER, OWNER
 from tests.policies.world import ROWS as WORLD

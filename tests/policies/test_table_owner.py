@@ -7,9 +7,8 @@ import pytest
 import sqlalchemy as sa
 
 from alembic import command
-from tests.conftest import alembic_config
+from tests.conftest import alembic_config, libpq
 from tests.policies.acting import acting, values
-from tests.policies.conftest import libpq
 from tests.policies.world import ACME, CO_MEMBER, OF_ACME, OWNER, PERSONAL, ROWS
 
 OWNER_ROLE = "chat_schema_test_owner"

@@ -28,8 +28,8 @@ from hypothesis.stateful import (
 from psycopg.types.json import Jsonb
 
 from app import embedded
+from tests.conftest import libpq
 from tests.policies.acting import Refusal, acting, outcome, values
-from tests.policies.conftest import libpq
 from tests.policies.visibility import SEEN, Outcome, World
 
 NAMES = UUID("0000000f-0000-4000-8000-000000000000")
