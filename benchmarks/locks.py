@@ -23,8 +23,9 @@ MODES = (  # weakest first
 )
 
 _HELD = """
-    SELECT pid, virtualtransaction, mode FROM pg_catalog.pg_locks
-    WHERE locktype = 'relation' AND relation = %s::regclass AND granted
+    SELECT l.pid, l.virtualtransaction, l.mode
+    FROM pg_catalog.pg_locks AS l JOIN pg_catalog.pg_database AS d ON d.oid = l.database
+    WHERE l.locktype = 'relation' AND d.datname = %s AND l.relation = %s AND l.granted
 """
 # the clients and autovacuum are not the migration's
 _MIGRATES = """
@@ -33,10 +34,11 @@ _MIGRATES = """
 """
 
 
-def watch(parent: Connection, conninfo: str, table: str) -> None:
-    """Look who holds what on ``table``, as the work of a :class:`~benchmarks.companion.Companion`.
+def watch(parent: Connection, conninfo: str, database: str, table: int) -> None:
+    """Look who holds what on the table of that oid, as the work of a :class:`~benchmarks.companion.Companion`.
 
-    The result is a dict: for each mode seen, weakest first, how long one transaction held it at most, in seconds.
+    ``conninfo`` is that of another database, for a backfill gives way to whoever works in its own. The result is a
+    dict: for each mode seen, weakest first, how long one transaction held it at most, in seconds.
     """
     since: dict[tuple[int, str, str], float] = {}
     longest: dict[str, float] = {}
@@ -45,7 +47,7 @@ def watch(parent: Connection, conninfo: str, table: str) -> None:
         parent.send("ready")
         while not parent.poll(EVERY):
             now = time.monotonic()
-            held = connection.execute(_HELD, (table,)).fetchall()
+            held = connection.execute(_HELD, (database, table)).fetchall()
             if any(pid not in migrates for pid, *_ in held):
                 migrates |= dict(connection.execute(_MIGRATES).fetchall())
             since = {lock: since.get(lock, now) for lock in held if migrates.get(lock[0])}

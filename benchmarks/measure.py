@@ -73,7 +73,8 @@ def measure(server: embedded.Server, template: str, way: Way, *, clients: bool, 
             size_before = _value(connection, SIZE)
             _value(connection, "SELECT count(*) FROM public.chat_messages")  # into the cache
             talk = Companion(traffic.run, FlatClient, conninfo(url))
-            watch = Companion(locks.watch, conninfo(url), "public.chat_messages")
+            table = _value(connection, "SELECT 'public.chat_messages'::regclass::oid")
+            watch = Companion(locks.watch, conninfo(server.url("postgres")), COPY, table)
             with contextlib.ExitStack() as stack:
                 if clients:
                     stack.enter_context(talk)

@@ -44,7 +44,6 @@ def upgrade() -> None:
         "backfill_progress",
         sa.Column("name", sa.Text(), nullable=False),
         sa.Column("position", sa.BigInteger(), nullable=False),
-        sa.Column("rows_changed", sa.BigInteger(), server_default=sa.text("0"), nullable=False),
         sa.Column("updated_at", sa.TIMESTAMP(timezone=True), server_default=sa.text("now()"), nullable=False),
         sa.PrimaryKeyConstraint("name", name="backfill_progress_pkey"),
         schema="chat_internal",

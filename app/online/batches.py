@@ -31,7 +31,20 @@ _LARGEST_BATCH = 16384  # pages
 _VACUUM_FROM_PAGES = 1024  # a smaller table is not worth a vacuum on the way, nor more than one pass
 _PARTS = 20  # of a table that is walked in several passes: each part has all of them before the next part is begun
 _SWEEPS = 10
-_LOOK_EVERY = 1.0  # seconds between two looks at the replicas
+_LOOK_EVERY = 1.0  # seconds between two looks at what else goes on: who is at work, how far the replicas are
+_GIVE_WAY = 4  # how many times shorter a batch is while others are at work
+# What this login may not see of a session could be anything, and counts as work.
+_OTHERS = sa.text(
+    """
+    SELECT EXISTS (
+      SELECT FROM pg_catalog.pg_stat_activity AS a
+      WHERE a.datname = pg_catalog.current_database()
+        AND coalesce(a.backend_type, 'client backend') = 'client backend'
+        AND a.application_name <> pg_catalog.current_setting('application_name')
+        AND coalesce(a.state <> 'idle' OR a.state_change > pg_catalog.now() - interval '1 second', TRUE)
+    )
+    """
+)
 # The plans of key checks and functions are kept for the session: one made while the table they look in was small would
 # read all of it for every row once it has grown. No batch is worth compiling. A crash of the server may take the last
 # batches with it, for their position goes with them; so their commits need not wait for the disk, nor workers for each
@@ -120,9 +133,11 @@ class _Walk:
         self._engine, self._control, self._backfill, self._options = engine, control, backfill, options
         self._lock = threading.Lock()
         self._replicas = ReplicaWatch()
-        self._replicas_lock = threading.Lock()
-        self._replicas_at = time.monotonic()
+        self._batch_time = options.batch_time / _GIVE_WAY
+        self._look_lock = threading.Lock()
+        self._look_at = time.monotonic()
         self._stop = threading.Event()
+        self._name = "'" + backfill.name.replace("'", "''") + "'"
         self._running: set[int] = set()
         self._changed = 0
         size = control.scalar(
@@ -177,12 +192,13 @@ class _Walk:
     def _work(self) -> None:
         size, rows = _FIRST_BATCH, 1
         with (
-            self._engine.connect().execution_options(no_parameters=True) as connection,
+            self._engine.connect().execution_options(no_parameters=True, isolation_level="AUTOCOMMIT") as connection,
             session_timeouts(connection, self._options),
         ):
             connection.exec_driver_sql(_SETTINGS)
+            asked = time.monotonic()
             pid = backend_pid(connection)
-            connection.commit()
+            way = time.monotonic() - asked
             while not self._stop.is_set():
                 with self._lock:
                     first = self._next
@@ -193,7 +209,7 @@ class _Walk:
                     self._running.add(first)
                 try:
                     for turn in self._turns:
-                        size, rows = self._pass(connection, pid, first, after, turn, size)
+                        size, rows = self._pass(connection, pid, way, first, after, turn, size)
                 except BaseException:
                     self._stop.set()
                     raise
@@ -212,19 +228,22 @@ class _Walk:
         return size if rows else max(size, self._slots - at % self._slots)
 
     def _pass(
-        self, connection: sa.Connection, pid: int, first: int, after: int, turn: int, size: int
+        self, connection: sa.Connection, pid: int, way: float, first: int, after: int, turn: int, size: int
     ) -> tuple[int, int]:
         """Run positions ``first`` to ``after`` in batches, smaller ones where locks are in the way.
 
-        ``size`` is that of the first batch, in positions. Return the one for the next, and how many rows the last one
-        changed.
+        ``size`` is that of the first batch, in positions; ``way`` what the network takes of each, in seconds. Return
+        the size for the next, and how many rows the last one changed.
         """
         at, piece, losses, rows = first, size, 0, 1
         while at < after and not self._stop.is_set():
             if not losses:
                 patience, deadline = pauses(), time.monotonic() + self._options.lock_retry_for
-            self._wait_for_replicas(connection)
-            upto = min(at + (piece if losses else self._length(at, piece, rows)), after)
+            self._look_around(connection)
+            if not losses:
+                piece = self._length(at, piece, rows)
+                piece = -(-(after - at) // -(-(after - at) // piece))  # the rest in equal batches, both rounded up
+            upto = min(at + piece, after)
             watch = BlockerWatch(self._engine, pid, self._options.lock_timeout / 4)
             try:
                 with watch if losses else contextlib.nullcontext():  # the second loss at one place is worth a look
@@ -244,8 +263,9 @@ class _Walk:
                 self._changed += rows
                 self._progress.advance(upto - at, rows)
             if rows or upto - at <= size:  # not from the empty rest of a page
-                factor = min(max(self._options.batch_time / max(elapsed, 1e-4), 0.2), 2.0)
-                piece = size = min(max(int((upto - at) * factor), 1), _LARGEST_BATCH * self._slots)
+                fits = int((upto - at) * self._batch_time / max(elapsed - way, 1e-4))
+                size = min(max(fits, size // 5, 1), 2 * size, _LARGEST_BATCH * self._slots)
+                piece = size
             at = upto
         return size, rows
 
@@ -258,14 +278,14 @@ class _Walk:
             )
         self._progress.say(f"{self._backfill.name}: waits for a row locked by {watch.describe()}")
 
-    def _wait_for_replicas(self, connection: sa.Connection) -> None:
-        """Hold all workers while a replica is further behind than it may be; it serves the application too."""
-        with self._replicas_lock:
+    def _look_around(self, connection: sa.Connection) -> None:
+        """See whether others are at work; hold all workers while a replica is further behind than it may be."""
+        with self._look_lock:
             said = False
-            while time.monotonic() >= self._replicas_at and not self._stop.is_set():
-                with connection.begin():
-                    lag = self._replicas.worst(connection)
-                self._replicas_at = time.monotonic() + _LOOK_EVERY
+            while time.monotonic() >= self._look_at and not self._stop.is_set():
+                self._batch_time = self._options.batch_time / (_GIVE_WAY if connection.scalar(_OTHERS) else 1)
+                lag = self._replicas.worst(connection)
+                self._look_at = time.monotonic() + _LOOK_EVERY
                 if lag is None or lag.seconds <= self._options.max_replica_lag:
                     return
                 if not said:
@@ -277,23 +297,20 @@ class _Walk:
                 self._stop.wait(_LOOK_EVERY)
 
     def _batch(self, connection: sa.Connection, first: int, at: int, upto: int, turn: int) -> tuple[int, float]:
-        """Run one batch; return how many rows it changed, and the seconds it took without the way there and back."""
+        """Run one batch; return how many rows it changed, and the seconds it took with the way there and back.
+
+        Sent together, the statements are one transaction and one round trip.
+        """
         with self._lock:
             others = self._running - {first}
-            position = min([upto if turn == self._turns[-1] else first, *others])
+        position = min([upto if turn == self._turns[-1] else first, *others])
         began = time.monotonic()
-        with connection.begin():
-            rows = connection.exec_driver_sql(self._backfill.batch(self._tid(at), self._tid(upto), turn)).rowcount
-            sent = time.monotonic()
-            connection.execute(
-                sa.text(
-                    "UPDATE chat_internal.backfill_progress SET position = greatest(position, :position),"
-                    " rows_changed = rows_changed + :rows, updated_at = now() WHERE name = :name"
-                ),
-                {"name": self._backfill.name, "position": position, "rows": rows},
-            )
-            way = time.monotonic() - sent  # what the network takes of each of the four: begin, batch, this, commit
-        return int(rows), time.monotonic() - began - 4 * way
+        done = connection.exec_driver_sql(
+            f"{self._backfill.batch(self._tid(at), self._tid(upto), turn)};\n"
+            "UPDATE chat_internal.backfill_progress"
+            f" SET position = greatest(position, {position}), updated_at = pg_catalog.now() WHERE name = {self._name}"
+        )
+        return int(done.rowcount), time.monotonic() - began
 
     def _tid(self, position: int) -> str:
         return f"'({position // self._slots},{position % self._slots})'::tid"

@@ -13,7 +13,6 @@ from typing import IO
 
 import psycopg
 
-from tests.conftest import libpq
 from tests.postgres_binaries import ROOT
 
 PATIENCE = 120.0  # seconds until a test that waits for an event gives up; no test asserts how long anything takes
@@ -104,7 +103,8 @@ def wait_for(condition: Callable[[], object], what: str, more: Callable[[], obje
 def connect(url: str, application_name: str = "a test") -> psycopg.Connection:
     """Connect as a client of the application does, in autocommit; nothing it does may hang the test for ever."""
     options = f"-c statement_timeout={PATIENCE:.0f}s"
-    return psycopg.connect(libpq(url), autocommit=True, application_name=application_name, options=options)
+    plain = url.replace("postgresql+psycopg://", "postgresql://", 1)  # a DSN stays as it is
+    return psycopg.connect(plain, autocommit=True, application_name=application_name, options=options)
 
 
 def value(connection: psycopg.Connection, query: str, *parameters: object) -> object:
