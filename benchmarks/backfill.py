@@ -59,7 +59,7 @@ def run(server: embedded.Server, corpus: Corpus, rows: int, options: argparse.Na
     print(f"{rows:,} messages of {users:,} users, from {', '.join(corpus.files)}", flush=True)
     results = []
     for _ in range(options.repeat):
-        for way, clients in _plan(options):
+        for way, clients in _plan(options, rows):
             result = measure(server, template, way, clients=clients, around=options.around)
             print(report.line(result), flush=True)
             results.append(result)
@@ -68,9 +68,9 @@ def run(server: embedded.Server, corpus: Corpus, rows: int, options: argparse.Na
     return report.Run(rows, users, corpus.files, results)
 
 
-def _plan(options: argparse.Namespace) -> Iterator[tuple[Way, bool]]:
+def _plan(options: argparse.Namespace, rows: int) -> Iterator[tuple[Way, bool]]:
     """Yield what to measure, in the order of the tables: first idle, then with clients."""
-    for clients in (False, True):
+    for clients in (False, True) if rows <= options.clients_up_to else (False,):
         for way in ways():
             if options.only in way.name and (way.traffic or not clients):
                 yield way, clients
@@ -89,6 +89,13 @@ def _options() -> argparse.Namespace:
     )
     parser.add_argument("--repeat", type=int, default=1, help="runs of each way; the median is shown (default: 1)")
     parser.add_argument("--only", default="", help="measure only the ways with this text in their name")
+    parser.add_argument(
+        "--clients-up-to",
+        type=int,
+        default=1_000_000,
+        metavar="ROWS",
+        help="measure larger tables idle only (default: 1000000)",
+    )
     parser.add_argument("--around", type=float, default=8.0, help="seconds of clients before and after (default: 8)")
     parser.add_argument(
         "--data",
