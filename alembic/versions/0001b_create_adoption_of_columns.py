@@ -95,7 +95,6 @@ def upgrade() -> None:
           v_table text := 'public.' || pg_catalog.quote_ident(p_table);
           c record;
           v_lost text;
-          v_present text;
         BEGIN
           FOR c IN
             SELECT n.attname AS name, n.attidentity <> '' AS is_identity, o.attnum IS NULL AS is_missing,
@@ -115,8 +114,6 @@ def upgrade() -> None:
             WHERE n.attrelid = ('chat_internal.' || p_table)::regclass AND n.attnum > 0 AND NOT n.attisdropped
             ORDER BY n.attnum
           LOOP
-            v_present := pg_catalog.format('ALTER TABLE %1$s ADD CONSTRAINT %2$I CHECK (%3$I IS NOT NULL) NOT VALID;',
-                                           v_table, 'ck_' || p_table || '_' || c.name || '_present', c.name);
             IF c.is_missing AND c.is_identity THEN
               -- rows that come from now on are numbered past those that stand here, however many they are
               PERFORM chat_internal.change(p_table, pg_catalog.format('column %I added', c.name),
@@ -124,14 +121,13 @@ def upgrade() -> None:
                   ' OWNED BY %1$s.%2$I; GRANT USAGE ON SEQUENCE %3$s TO PUBLIC;'
                   ' ALTER TABLE %1$s ALTER COLUMN %2$I SET DEFAULT pg_catalog.nextval(%3$L);',
                   v_table, c.name, 'public.' || pg_catalog.quote_ident(p_table || '_' || c.name || '_adopting'),
-                  pg_catalog.pg_relation_size(v_table::regclass) / 28 + 1000) || v_present,
+                  pg_catalog.pg_relation_size(v_table::regclass) / 28 + 1000),
                 pg_catalog.format('ALTER TABLE %s DROP COLUMN %I', v_table, c.name));
             ELSIF c.is_missing THEN
               PERFORM chat_internal.change(p_table, pg_catalog.format('column %I added', c.name),
                 pg_catalog.format('ALTER TABLE %s ADD COLUMN %I %s%s%s;', v_table, c.name, c.type,
                   coalesce(' DEFAULT ' || c.value, ''),
-                  CASE WHEN c.not_null AND c.value IS NOT NULL THEN ' NOT NULL' ELSE '' END)
-                || CASE WHEN c.not_null AND c.value IS NULL THEN v_present ELSE '' END,
+                  CASE WHEN c.not_null AND c.value IS NOT NULL THEN ' NOT NULL' ELSE '' END),
                 pg_catalog.format('ALTER TABLE %s DROP COLUMN %I', v_table, c.name),
                 CASE
                   WHEN c.type = 'jsonb' AND c.value IS NOT NULL THEN
@@ -166,11 +162,9 @@ def upgrade() -> None:
                   pg_catalog.format('ALTER TABLE %s ALTER COLUMN %I DROP NOT NULL', v_table, c.name),
                   pg_catalog.format('DELETE FROM %1$s WHERE %3$s; ALTER TABLE %1$s ALTER COLUMN %2$I SET NOT NULL',
                                     v_table, c.name, v_lost), v_lost);
-              ELSIF c.not_null AND NOT c.old_not_null AND NOT EXISTS (
-                SELECT FROM pg_catalog.pg_constraint AS k WHERE k.conrelid = v_table::regclass
-                  AND k.conname = 'ck_' || p_table || '_' || c.name || '_present'
-              ) THEN
-                PERFORM chat_internal.change(p_table, pg_catalog.format('column %I is never NULL', c.name), v_present,
+              ELSIF c.not_null AND NOT c.old_not_null THEN
+                -- once its NULLs are filled: a CHECK would refuse clients' updates of rows that wait for that
+                PERFORM chat_internal.change(p_table, pg_catalog.format('column %I is never NULL', c.name), 'SELECT',
                   pg_catalog.format('ALTER TABLE %1$s DROP CONSTRAINT IF EXISTS %3$I, ALTER COLUMN %2$I DROP NOT NULL',
                     v_table, c.name, 'ck_' || p_table || '_' || c.name || '_present'));
               END IF;

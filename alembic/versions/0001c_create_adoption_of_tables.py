@@ -207,6 +207,17 @@ def upgrade() -> None:
                    pg_catalog.to_regclass('public.' || pg_catalog.quote_ident(c.relname)) AS old
             FROM pg_catalog.pg_index AS n JOIN pg_catalog.pg_class AS c ON c.oid = n.indexrelid
             WHERE n.indrelid = pg_catalog.to_regclass('chat_internal.' || p_table) AND NOT n.indisprimary
+          ), proof AS (  -- a CHECK on each column that is never to be NULL; those of rows that stood have been filled
+            SELECT o.attrelid::regclass AS tab, o.attname AS col,
+                   'ck_' || p_table || '_' || o.attname || '_present' AS name
+            FROM pg_catalog.pg_attribute AS n
+            JOIN pg_catalog.pg_attribute AS o
+              ON o.attrelid = pg_catalog.to_regclass('public.' || p_table) AND o.attname = n.attname
+            WHERE n.attrelid = pg_catalog.to_regclass('chat_internal.' || p_table)
+              AND n.attnum > 0 AND n.attnotnull AND NOT o.attnotnull
+              AND NOT EXISTS (
+                SELECT FROM pg_catalog.pg_constraint AS k
+                WHERE k.conrelid = o.attrelid AND k.conname = 'ck_' || p_table || '_' || o.attname || '_present')
           ), step (place, name, text) AS (
             SELECT 1, n.name, pg_catalog.format('DROP INDEX CONCURRENTLY public.%I', n.name)
             FROM new_index AS n JOIN pg_catalog.pg_index AS o ON o.indexrelid = n.old WHERE NOT o.indisvalid
@@ -217,7 +228,13 @@ def upgrade() -> None:
             FROM new_index AS n
             WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_index AS o WHERE o.indexrelid = n.old AND o.indisvalid)
             UNION ALL
-            SELECT 3, k.conname,
+            SELECT 3, p.name, pg_catalog.format('ALTER TABLE %s ADD CONSTRAINT %I CHECK (%I IS NOT NULL) NOT VALID',
+                                                p.tab, p.name, p.col)
+            FROM proof AS p
+            UNION ALL
+            SELECT 4, p.name, pg_catalog.format('ALTER TABLE %s VALIDATE CONSTRAINT %I', p.tab, p.name) FROM proof AS p
+            UNION ALL
+            SELECT 4, k.conname,
                    pg_catalog.format('ALTER TABLE %s VALIDATE CONSTRAINT %I', k.conrelid::regclass, k.conname)
             FROM pg_catalog.pg_constraint AS k
             WHERE k.conrelid = pg_catalog.to_regclass('public.' || p_table) AND NOT k.convalidated

@@ -39,6 +39,7 @@ def keep_arrays() -> None:
         batch="""
             INSERT INTO chat_internal.chat_session_arrays (session_id, user_id, messages)
             SELECT c.id, c.user_id, c.messages FROM public.conversations AS c WHERE {batch}
+            FOR KEY SHARE  -- one that a client deletes meanwhile is left out
             ON CONFLICT DO NOTHING
         """,
         pending="NOT EXISTS (SELECT FROM chat_internal.chat_session_arrays AS a WHERE a.session_id = c.id)",

@@ -39,6 +39,7 @@ def upgrade() -> None:
             WHERE {batch}
               AND EXISTS (SELECT FROM public.chat_messages AS m WHERE m.user_id = u.id)
               AND NOT EXISTS (SELECT FROM public.conversations AS c WHERE c.user_id = u.id AND c.tenant_id IS NULL)
+            FOR KEY SHARE OF u  -- one that is deleted meanwhile is left out
             ON CONFLICT DO NOTHING
         """,
         pending="FALSE",  # the next step makes what is missing

@@ -232,8 +232,9 @@ def move_to_owner(operations: Operations, table: str, adopted: str) -> None:
 def finish_table(operations: Operations, table: str) -> None:
     """Build what indexes an adopted ``table`` lacks, validate its constraints, drop what has been replaced.
 
-    Nothing to do for a table that the chain made. Locks: ShareUpdateExclusive while building and validating, then
-    AccessExclusive for an instant. A script builds within its transaction instead, and blocks writers meanwhile.
+    Nothing to do for a table that the chain made. Locks: ShareUpdateExclusive while building and validating, and
+    AccessExclusive for an instant before and after that. A script builds within its transaction instead, and blocks
+    writers meanwhile.
     """
     if not is_offline(operations):
         if not _stands_aside(operations, table):
