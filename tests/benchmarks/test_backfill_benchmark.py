@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.conftest import scratch_folder
-from tests.postgres_binaries import ROOT
+from tests.benchmarks.running import run_benchmark
 
 ROWS = 1000
 IDLE = ["original SQL", "raw UPDATE", "key batches", "ours, 1 worker", "ours, 2 workers"]
@@ -24,12 +20,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("bench")
     arguments = ["--rows", str(ROWS), "--around", "0.5", "--data", str(folder)]
     arguments += ["--json", str(folder / "results.json"), "--write-docs", str(folder / "page.md")]
-    command = [sys.executable, "-m", "benchmarks.backfill", *arguments]
-    with scratch_folder() as scratch:
-        environment = {**os.environ, "TMPDIR": str(scratch)}
-        done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=600)
-    assert done.returncode == 0, done.stdout + done.stderr
-    (folder / "stdout").write_text(done.stdout)
+    (folder / "stdout").write_text(run_benchmark("backfill", *arguments))
     return folder
 
 

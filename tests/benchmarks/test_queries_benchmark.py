@@ -3,33 +3,19 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 from benchmarks.queries import QUERIES
-from tests.conftest import scratch_folder
-from tests.postgres_binaries import ROOT
+from tests.benchmarks.running import run_benchmark
 
 
 def test_each_statement_is_measured_on_each_size(tmp_path: Path) -> None:
     arguments = ["--messages", "2000", "1000", "--rounds", "3", "--users", "1"]
     arguments += ["--json", str(tmp_path / "results.json")]
-    with scratch_folder() as scratch:
-        done = subprocess.run(
-            [sys.executable, "-m", "benchmarks.queries", *arguments],
-            cwd=ROOT,
-            env={**os.environ, "TMPDIR": str(scratch)},
-            capture_output=True,
-            text=True,
-            timeout=300,
-            check=False,
-        )
-    assert done.returncode == 0, done.stdout + done.stderr
+    printed = run_benchmark("queries", *arguments)
     results = json.loads((tmp_path / "results.json").read_text())["results"]
     assert [(r["query"], r["messages"]) for r in results] == [(q, n) for q in QUERIES for n in (1000, 2000)]
     for result in results:
         assert min(result[time] for time in ("end_to_end", "end_to_end_without", "server", "server_without")) > 0
         assert "Scan" in result["plan"]
-        assert result["query"] in done.stdout
+        assert result["query"] in printed

@@ -6,14 +6,13 @@ import os
 import subprocess
 import sys
 import sysconfig
-import tarfile
 import venv
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from tests.postgres_binaries import ROOT
+from tests.postgres_binaries import ROOT, unpack
 
 
 def build(source: Path, target: str, folder: Path) -> Path:
@@ -36,9 +35,7 @@ def sdist(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def wheel_of_the_sdist(sdist: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     unpacked = tmp_path_factory.mktemp("unpacked")
-    with tarfile.open(sdist) as tar:
-        tar.extraction_filter = getattr(tarfile, "data_filter", None)  # which 3.11.0 has not
-        tar.extractall(unpacked)  # noqa: S202
+    unpack(sdist, unpacked)
     [source] = unpacked.iterdir()
     return build(source, "wheel", tmp_path_factory.mktemp("wheel_of_the_sdist"))
 
