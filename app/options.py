@@ -33,7 +33,10 @@ class Options:
         600.0, "how long a revision goes on retrying before it gives up; nothing is half-applied"
     )
     deployer_wait: float = _option(3600.0, "how long to wait for another deployment that holds the deployer lock")
-    batch_time: float = _option(0.2, "target duration of a backfill batch; a quarter of it while others are at work")
+    batch_time: float = _option(0.2, "target duration of a backfill batch")
+    full_speed: bool = _option(
+        False, "yes: a backfill does not give way while others are at work, by a quarter of batch-time and equal rests"
+    )
     backfill_workers: int = _option(1, "connections that backfill at the same time, 1 to 16")
     max_replica_lag: float = _option(10.0, "how far a replica may fall behind until a backfill waits for it")
     allow_data_loss: bool = _option(False, "yes: a downgrade may destroy rows that the older shape cannot hold")

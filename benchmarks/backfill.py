@@ -96,7 +96,7 @@ def _options() -> argparse.Namespace:
         metavar="ROWS",
         help="measure larger tables idle only (default: 1000000)",
     )
-    parser.add_argument("--around", type=float, default=8.0, help="seconds of clients before and after (default: 8)")
+    parser.add_argument("--around", type=float, default=20.0, help="seconds of clients before and after (default: 20)")
     parser.add_argument(
         "--data",
         type=Path,

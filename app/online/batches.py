@@ -32,7 +32,7 @@ _VACUUM_FROM_PAGES = 1024  # a smaller table is not worth a vacuum on the way, n
 _PARTS = 20  # of a table that is walked in several passes: each part has all of them before the next part is begun
 _SWEEPS = 10
 _LOOK_EVERY = 1.0  # seconds between two looks at what else goes on: who is at work, how far the replicas are
-_GIVE_WAY = 4  # how many times shorter a batch is while others are at work
+_GIVE_WAY = 4  # how many times shorter a batch is while others are at work; then it is followed by as long a rest
 # What this login may not see of a session could be anything, and counts as work.
 _OTHERS = sa.text(
     """
@@ -133,7 +133,7 @@ class _Walk:
         self._engine, self._control, self._backfill, self._options = engine, control, backfill, options
         self._lock = threading.Lock()
         self._replicas = ReplicaWatch()
-        self._batch_time = options.batch_time / _GIVE_WAY
+        self._gives_way = False
         self._look_lock = threading.Lock()
         self._look_at = time.monotonic()
         self._stop = threading.Event()
@@ -263,10 +263,13 @@ class _Walk:
                 self._changed += rows
                 self._progress.advance(upto - at, rows)
             if rows or upto - at <= size:  # not from the empty rest of a page
-                fits = int((upto - at) * self._batch_time / max(elapsed - way, 1e-4))
+                batch_time = self._options.batch_time / (_GIVE_WAY if self._gives_way else 1)
+                fits = int((upto - at) * batch_time / max(elapsed - way, 1e-4))
                 size = min(max(fits, size // 5, 1), 2 * size, _LARGEST_BATCH * self._slots)
                 piece = size
             at = upto
+            if self._gives_way:
+                self._stop.wait(elapsed)
         return size, rows
 
     def _tell(self, watch: BlockerWatch, *, give_up: bool) -> None:
@@ -283,7 +286,7 @@ class _Walk:
         with self._look_lock:
             said = False
             while time.monotonic() >= self._look_at and not self._stop.is_set():
-                self._batch_time = self._options.batch_time / (_GIVE_WAY if connection.scalar(_OTHERS) else 1)
+                self._gives_way = not self._options.full_speed and bool(connection.scalar(_OTHERS))
                 lag = self._replicas.worst(connection)
                 self._look_at = time.monotonic() + _LOOK_EVERY
                 if lag is None or lag.seconds <= self._options.max_replica_lag:

@@ -13,6 +13,7 @@ from app.online.batches import Backfill
 from app.operations.backfill import backfill
 from app.operations.sql import sql
 from app.options import Options
+from tests.live.command_line import connect
 from tests.operations.conftest import Revision, Script, value
 
 NUMBERED = "INSERT INTO notes (id, body) SELECT n, repeat('x', n % 500) FROM generate_series(1, 5000) AS n"
@@ -58,6 +59,39 @@ def test_rows_that_stay_pending_stop_the_revision(connection: sa.Connection, rev
         revision() as operations,
     ):
         number(operations, "UPDATE public.notes AS n SET id = n.id WHERE {batch}")
+
+
+RESTS = """
+    SELECT sum(r.rest) / sum(r.work) FROM (
+      SELECT max(ended) - min(began) AS work, lead(min(began)) OVER (ORDER BY min(began)) - max(ended) AS rest
+      FROM (
+        SELECT xmin::text AS batch, split_part(body, ' ', 1)::float AS began, split_part(body, ' ', 2)::float AS ended
+        FROM notes
+      ) AS row
+      GROUP BY batch
+    ) AS r
+"""
+
+
+def test_it_rests_as_long_as_it_works_while_others_are_at_work(
+    connection: sa.Connection, migrated_url: str, revision: Revision
+) -> None:
+    share: dict[bool, float] = {}
+    with connect(migrated_url) as other, other.transaction():  # in a transaction, and so at work
+        other.execute("SELECT")
+        for full_speed in (False, True):
+            connection.exec_driver_sql(f"TRUNCATE notes; {NUMBERED}")
+            connection.commit()
+            with revision(Options(batch_time=0.2, full_speed=full_speed)) as operations:
+                number(
+                    operations,
+                    "UPDATE public.notes AS n SET id = -n.id,"
+                    " body = extract(epoch FROM now()) || ' ' || extract(epoch FROM clock_timestamp())"
+                    " FROM (SELECT pg_sleep(0.03)) AS at_least WHERE {batch} AND n.id > 0",
+                )
+            share[full_speed] = float(str(value(connection, RESTS)))
+    assert share[False] > 0.9
+    assert share[True] < share[False] / 2
 
 
 def test_an_error_of_a_batch_is_the_error_of_the_revision(connection: sa.Connection, revision: Revision) -> None:
