@@ -124,8 +124,9 @@ def upgrade() -> None:
         FOR EACH ROW EXECUTE FUNCTION chat_internal.write_chat_session();
         NOTIFY pgrst, 'reload schema';
 
+        -- by index, always: a plan made while conversations are few would read all of them for one message
         CREATE FUNCTION chat_internal.touch_conversations() RETURNS trigger
-        LANGUAGE plpgsql SET search_path = '' AS $$
+        LANGUAGE plpgsql SET search_path = '' SET enable_seqscan = off AS $$
         BEGIN
           UPDATE public.conversations AS c
           SET updated_at = n.last_at

@@ -7,7 +7,8 @@ Why:    TID ranges, each its own commit: clients never wait longer than a batch,
         then, default_conversation() makes. That a row is pending is asked by num_nulls(): of IS NULL the planner
         thinks that hardly any row meets it while a new column has no statistics, and loops over all pairs. With six
         passes most rows find room within their page and are not written to the indexes anew.
-Locks:  the rows of one batch until its commit; the conversations they go to FOR KEY SHARE.
+Locks:  the rows of one batch until its commit; the conversations they go to, and the users these are made for, FOR KEY
+        SHARE.
 Undone: nothing to undo: the column goes with 0014.
 
 Revision ID: 0015

@@ -235,13 +235,13 @@ class _Walk:
         ``size`` is that of the first batch, in positions; ``way`` what the network takes of each, in seconds. Return
         the size for the next, and how many rows the last one changed.
         """
-        at, piece, losses, rows = first, size, 0, 1
+        at, losses, rows = first, 0, 1
         while at < after and not self._stop.is_set():
             if not losses:
                 patience, deadline = pauses(), time.monotonic() + self._options.lock_retry_for
             self._look_around(connection)
             if not losses:
-                piece = self._length(at, piece, rows)
+                piece = self._length(at, size, rows)
                 piece = -(-(after - at) // -(-(after - at) // piece))  # the rest in equal batches, both rounded up
             upto = min(at + piece, after)
             watch = BlockerWatch(self._engine, pid, self._options.lock_timeout / 4)
@@ -266,7 +266,6 @@ class _Walk:
                 batch_time = self._options.batch_time / (_GIVE_WAY if self._gives_way else 1)
                 fits = int((upto - at) * batch_time / max(elapsed - way, 1e-4))
                 size = min(max(fits, size // 5, 1), 2 * size, _LARGEST_BATCH * self._slots)
-                piece = size
             at = upto
             if self._gives_way:
                 self._stop.wait(elapsed)

@@ -105,6 +105,30 @@ def test_what_lies_before_the_stored_position_is_found_all_the_same(old_url: str
     assert value(client, ASTRAY) == 0
 
 
+def test_a_session_that_knew_no_conversations_finds_its_own_by_index_afterwards(
+    old_url: str, client: psycopg.Connection
+) -> None:
+    """What it has planned for an empty table would read all of it with every message."""
+    users = 2000
+    fill(client, users=users, messages=1)
+    client.execute("VACUUM (ANALYZE) conversations")
+    upgrade(old_url, "0014")
+    insert = "INSERT INTO chat_messages (user_id, role, content) VALUES (md5('1')::uuid, 'user', 'again')"
+    for _ in range(10):  # then plans are kept
+        client.execute(insert)
+    upgrade(old_url, "0015")
+
+    def read_one_by_one() -> int:
+        client.execute("SELECT pg_stat_force_next_flush()")
+        found = value(client, "SELECT seq_tup_read FROM pg_stat_user_tables WHERE relname = 'conversations'")
+        assert isinstance(found, int)
+        return found
+
+    before = read_one_by_one()
+    client.execute(insert)
+    assert read_one_by_one() - before < users
+
+
 def test_the_table_is_vacuumed_on_the_way(
     old_url: str, client: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
