@@ -27,10 +27,11 @@ from tests.postgres_binaries import ROOT, binaries
 
 # A command as users run it: it works on the server until a line or the end of its input, or a signal.
 PROGRAM = """
-import json, os, sys
+import json, os, signal, sys
 from pathlib import Path
 import psycopg
 from app import embedded
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # which `nohup make test` ignores
 data_dir, bin_dir, uid, settings, sql = sys.argv[1:]
 if uid:
     os.setgroups([])
