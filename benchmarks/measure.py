@@ -82,7 +82,8 @@ def measure(server: embedded.Server, template: str, way: Way, *, clients: bool, 
                     time.sleep(around)
                 stack.enter_context(watch)
                 wal, error = _value(connection, WAL), None
-                time.sleep(SILENCE)
+                if not clients:
+                    time.sleep(SILENCE)
                 began = time.monotonic()
                 try:
                     way.run(url)

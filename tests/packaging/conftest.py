@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.postgres_binaries import ROOT, unpack
+from tests.programs import output_of
 
 
 def build(source: Path, target: str, folder: Path) -> Path:
@@ -55,17 +56,7 @@ class Environment:
         """Run a program of the environment and return what it prints; ``path`` comes first on Python's path."""
         inherited = {name: value for name, value in os.environ.items() if name not in ("DATABASE_URL", "PYTHONPATH")}
         given = {**variables, **({"PYTHONPATH": str(path)} if path else {})}
-        done = subprocess.run(
-            [self.folder / "bin" / command[0], *command[1:]],
-            cwd=cwd,
-            env={**inherited, **given},
-            capture_output=True,
-            text=True,
-            timeout=300,
-            check=False,
-        )
-        assert done.returncode == 0, done.stdout + done.stderr
-        return done.stdout
+        return output_of([self.folder / "bin" / command[0], *command[1:]], cwd=cwd, env={**inherited, **given})
 
     def python(self, code: str, *, cwd: Path, path: Path | None = None) -> str:
         return self.run("python", "-c", code, cwd=cwd, path=path)

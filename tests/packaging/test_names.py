@@ -12,6 +12,7 @@ import pytest
 
 from tests.packaging.conftest import Environment
 from tests.postgres_binaries import ROOT
+from tests.programs import output_of
 
 SAME = """
 import importlib, pkgutil, sys
@@ -37,9 +38,8 @@ each_order = pytest.mark.parametrize(
 @each_order
 def test_both_names_lead_to_the_same_modules_in_a_checkout(first: str) -> None:
     command = [sys.executable, "-W", "error::ImportWarning", "-c", SAME.format(first=first)]
-    said = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    assert said.returncode == 0, said.stderr
-    assert said.stdout.split() == [str(ROOT / "chat_schema" / "__init__.py"), str(ROOT / "app" / "__init__.py")]
+    said = output_of(command, cwd=ROOT)
+    assert said.split() == [str(ROOT / "chat_schema" / "__init__.py"), str(ROOT / "app" / "__init__.py")]
 
 
 @each_order
@@ -161,16 +161,8 @@ print(app.__file__, chat_schema.__file__)
 
 def test_a_checkout_on_the_path_serves_it_too(service: Path) -> None:
     code = "import app.main, chat_schema; print(app.__file__, chat_schema.__file__)"
-    said = subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=service,
-        env={"PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert said.returncode == 0, said.stderr
-    assert said.stdout.split() == [str(service / "app" / "__init__.py"), str(ROOT / "chat_schema" / "__init__.py")]
+    said = output_of([sys.executable, "-c", code], cwd=service, env={"PYTHONPATH": str(ROOT)})
+    assert said.split() == [str(service / "app" / "__init__.py"), str(ROOT / "chat_schema" / "__init__.py")]
 
 
 def test_the_command_works_in_its_folder(environment: Environment, service: Path, database_url: str) -> None:
