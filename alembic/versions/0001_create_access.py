@@ -30,7 +30,7 @@ def upgrade() -> None:
     op.sql(
         """
         CREATE FUNCTION chat_internal.current_user_id() RETURNS uuid
-        LANGUAGE sql STABLE PARALLEL SAFE SET search_path = '' AS $$
+        LANGUAGE sql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$
           SELECT coalesce(
             nullif(pg_catalog.current_setting('request.jwt.claim.sub', true), ''),
             nullif(nullif(pg_catalog.current_setting('request.jwt.claims', true), '')::pg_catalog.jsonb ->> 'sub', '')
@@ -63,7 +63,7 @@ def upgrade() -> None:
     op.sql(
         """
         CREATE FUNCTION chat_internal.has_auth_users() RETURNS boolean
-        LANGUAGE sql STABLE PARALLEL SAFE SET search_path = '' AS $$
+        LANGUAGE sql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$
           SELECT EXISTS (
             SELECT FROM pg_catalog.pg_class AS c
             JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace

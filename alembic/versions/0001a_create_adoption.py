@@ -55,7 +55,7 @@ def upgrade() -> None:
         CREATE FUNCTION chat_internal.change(
           p_object text, p_what text, p_do text, p_undo text, p_lost text DEFAULT NULL
         ) RETURNS void
-        LANGUAGE plpgsql SET search_path = '' AS $$
+        LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
         BEGIN
           INSERT INTO chat_internal.adopted (object, what, undo, lost)
           SELECT p_object, p_what, p_undo, p_lost
@@ -68,12 +68,12 @@ def upgrade() -> None:
         $$;
 
         CREATE FUNCTION chat_internal.is_adopted(p_object text) RETURNS boolean
-        LANGUAGE sql STABLE SET search_path = '' AS $$
+        LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
           SELECT EXISTS (SELECT FROM chat_internal.adopted AS a WHERE a.object = p_object AND a.what = 'adopted')
         $$;
 
         CREATE FUNCTION chat_internal.adoption_losses(p_object text, p_rows text) RETURNS bigint
-        LANGUAGE plpgsql SET search_path = '' AS $$
+        LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
         DECLARE
           v_condition text;
           v_lost bigint := 0;
@@ -93,7 +93,7 @@ def upgrade() -> None:
 
         -- the columns of a table's primary key as a JSON object, of the row called p_row
         CREATE FUNCTION chat_internal.row_key(p_table regclass, p_row text) RETURNS text
-        LANGUAGE sql STABLE SET search_path = '' AS $$
+        LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
           SELECT 'pg_catalog.jsonb_build_object('
             || pg_catalog.string_agg(pg_catalog.format('%L, %s.%I', a.attname, p_row, a.attname), ', '
                                      ORDER BY a.attnum) || ')'
@@ -103,7 +103,7 @@ def upgrade() -> None:
         $$;
 
         CREATE FUNCTION chat_internal.restore_values(p_object text) RETURNS void
-        LANGUAGE plpgsql SET search_path = '' AS $$
+        LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
         DECLARE
           v_table regclass := ('public.' || pg_catalog.split_part(p_object, '.', 1))::regclass;
           v_column text;
@@ -133,7 +133,7 @@ def upgrade() -> None:
 
         -- bodies of older functions name tables without their schema, so they are taken as they are
         CREATE FUNCTION chat_internal.release(p_object text) RETURNS void
-        LANGUAGE plpgsql SET search_path = '' SET check_function_bodies = off AS $$
+        LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET check_function_bodies = off AS $$
         DECLARE
           v_undo text;
         BEGIN
@@ -150,7 +150,7 @@ def upgrade() -> None:
         CREATE FUNCTION chat_internal.grants_of(
           p_kind text, p_name text, p_owner oid, p_acl aclitem[], p_relation oid DEFAULT NULL
         ) RETURNS text
-        LANGUAGE sql STABLE SET search_path = '' AS $$
+        LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
           WITH entry AS (
             SELECT x.grantee, x.privilege_type AS privilege, x.is_grantable
             FROM pg_catalog.aclexplode(coalesce(p_acl, pg_catalog.acldefault(
@@ -174,7 +174,7 @@ def upgrade() -> None:
         $$;
 
         CREATE FUNCTION chat_internal.policy_text(p_policy oid, p_table regclass) RETURNS text
-        LANGUAGE sql STABLE SET search_path = '' AS $$
+        LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
           SELECT pg_catalog.format('CREATE POLICY %I ON %s AS %s FOR %s TO %s', p.polname, p_table,
               CASE WHEN p.polpermissive THEN 'PERMISSIVE' ELSE 'RESTRICTIVE' END,
               CASE p.polcmd WHEN 'r' THEN 'SELECT' WHEN 'a' THEN 'INSERT' WHEN 'w' THEN 'UPDATE'
@@ -187,7 +187,7 @@ def upgrade() -> None:
         $$;
 
         CREATE FUNCTION chat_internal.view_text(p_view regclass) RETURNS text
-        LANGUAGE sql STABLE SET search_path = '' AS $$
+        LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
           SELECT pg_catalog.format('CREATE OR REPLACE VIEW %s%s AS %s', p_view,
               coalesce(' WITH (' || pg_catalog.array_to_string(c.reloptions, ', ') || ')', ''),
               pg_catalog.pg_get_viewdef(p_view))
@@ -203,7 +203,7 @@ def upgrade() -> None:
 
         -- drop the views that read a table, or one column of it, and return the statements that make them again
         CREATE FUNCTION chat_internal.drop_readers(p_table regclass, p_column text, p_why text) RETURNS text[]
-        LANGUAGE plpgsql SET search_path = '' AS $$
+        LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
         DECLARE
           v_view record;
           v_again text[] := '{}';
@@ -238,7 +238,7 @@ def upgrade() -> None:
         $$;
 
         CREATE FUNCTION chat_internal.set_column_type(p_table regclass, p_column text, p_type text) RETURNS void
-        LANGUAGE plpgsql SET search_path = '' AS $$
+        LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
         DECLARE
           v_again text[] := chat_internal.drop_readers(p_table, p_column, 'becomes ' || p_type);
         BEGIN

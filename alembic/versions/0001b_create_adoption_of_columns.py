@@ -34,7 +34,7 @@ def upgrade() -> None:
     op.sql(
         r"""
         CREATE FUNCTION chat_internal.run_or_replace(p_kind text, p_name text, p_definition text) RETURNS void
-        LANGUAGE plpgsql SET search_path = '' AS $$
+        LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
         BEGIN
           EXECUTE p_definition;
         EXCEPTION WHEN invalid_function_definition OR invalid_table_definition THEN
@@ -44,7 +44,7 @@ def upgrade() -> None:
         $$;
 
         CREATE FUNCTION chat_internal.adopt_function(p_signature text, p_definition text) RETURNS void
-        LANGUAGE plpgsql SET search_path = '' AS $$
+        LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
         DECLARE
           v_name text := 'public.' || p_signature;
           v_do text := pg_catalog.format('SELECT chat_internal.run_or_replace(%L, %L, %L)',
@@ -65,7 +65,7 @@ def upgrade() -> None:
         $$;
 
         CREATE FUNCTION chat_internal.adopt_view(p_name text, p_definition text) RETURNS void
-        LANGUAGE plpgsql SET search_path = '' AS $$
+        LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
         DECLARE
           v_name text := 'public.' || p_name;
           v_do text := pg_catalog.format('SELECT chat_internal.run_or_replace(%L, %L, %L)',
@@ -84,13 +84,13 @@ def upgrade() -> None:
 
         -- an index as the statement that makes it, p_name instead of its own name and schema public for its table
         CREATE FUNCTION chat_internal.index_text(p_index oid, p_name text) RETURNS text
-        LANGUAGE sql STABLE SET search_path = '' AS $$
+        LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
           SELECT pg_catalog.regexp_replace(pg_catalog.pg_get_indexdef(p_index),
             '^(CREATE (UNIQUE )?INDEX) .+? ON (ONLY )?(public|chat_internal)\.', '\1 ' || p_name || ' ON \3public.')
         $$;
 
         CREATE FUNCTION chat_internal.adopt_columns(p_table text) RETURNS void
-        LANGUAGE plpgsql SET search_path = '' AS $$
+        LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
         DECLARE
           v_table text := 'public.' || pg_catalog.quote_ident(p_table);
           c record;
@@ -174,7 +174,7 @@ def upgrade() -> None:
         $$;
 
         CREATE FUNCTION chat_internal.adopt_constraints(p_table text) RETURNS void
-        LANGUAGE plpgsql SET search_path = '' AS $$
+        LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
         DECLARE
           v_table text := 'public.' || pg_catalog.quote_ident(p_table);
           v_new regclass := ('chat_internal.' || p_table)::regclass;

@@ -35,7 +35,7 @@ def upgrade() -> None:
     op.sql(
         r"""
         CREATE FUNCTION chat_internal.adopt_indexes(p_table text) RETURNS void
-        LANGUAGE plpgsql SET search_path = '' AS $$
+        LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
         DECLARE
           v_table regclass := ('public.' || pg_catalog.quote_ident(p_table))::regclass;
           i record;
@@ -77,7 +77,7 @@ def upgrade() -> None:
 
         -- UNIQUE constraints that say what a unique index of ours says, and that no key points at
         CREATE FUNCTION chat_internal.replaced_uniques(p_table text) RETURNS TABLE (name text, text text)
-        LANGUAGE sql STABLE SET search_path = '' AS $$
+        LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
           SELECT o.conname, pg_catalog.pg_get_constraintdef(o.oid)
           FROM pg_catalog.pg_constraint AS o
           WHERE o.conrelid = ('public.' || pg_catalog.quote_ident(p_table))::regclass AND o.contype = 'u'
@@ -90,7 +90,7 @@ def upgrade() -> None:
         $$;
 
         CREATE FUNCTION chat_internal.adopt_triggers(p_table text) RETURNS void
-        LANGUAGE plpgsql SET search_path = '' AS $$
+        LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
         DECLARE
           v_table text := 'public.' || pg_catalog.quote_ident(p_table);
           g record;
@@ -127,7 +127,7 @@ def upgrade() -> None:
 
         -- last of all: until the rows have what our policies ask for, those that stand decide
         CREATE FUNCTION chat_internal.adopt_rights(p_table text) RETURNS void
-        LANGUAGE plpgsql SET search_path = '' AS $$
+        LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
         DECLARE
           v_new regclass := ('chat_internal.' || pg_catalog.quote_ident(p_table))::regclass;
           v_old regclass := ('public.' || pg_catalog.quote_ident(p_table))::regclass;
@@ -176,7 +176,7 @@ def upgrade() -> None:
         $$;
 
         CREATE FUNCTION chat_internal.adopt_table(p_table text) RETURNS void
-        LANGUAGE plpgsql SET search_path = '' AS $$
+        LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
         DECLARE
           v_new regclass := ('chat_internal.' || pg_catalog.quote_ident(p_table))::regclass;
           v_old regclass := pg_catalog.to_regclass('public.' || pg_catalog.quote_ident(p_table));
@@ -201,7 +201,7 @@ def upgrade() -> None:
         $$;
 
         CREATE FUNCTION chat_internal.adoption_steps(p_table text) RETURNS SETOF text
-        LANGUAGE sql STABLE SET search_path = '' AS $$
+        LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
           WITH new_index AS (
             SELECT c.oid, c.relname AS name,
                    pg_catalog.to_regclass('public.' || pg_catalog.quote_ident(c.relname)) AS old
@@ -247,7 +247,7 @@ def upgrade() -> None:
         $$;
 
         CREATE FUNCTION chat_internal.finish_adoption(p_table text) RETURNS void
-        LANGUAGE plpgsql SET search_path = '' AS $$
+        LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
         DECLARE
           v_new regclass := pg_catalog.to_regclass('chat_internal.' || pg_catalog.quote_ident(p_table));
           v_table text := 'public.' || pg_catalog.quote_ident(p_table);

@@ -24,7 +24,7 @@ def upgrade() -> None:
     op.sql(
         """
         CREATE FUNCTION chat_internal.adoption_obstacles(p_move boolean) RETURNS SETOF text
-        LANGUAGE plpgsql STABLE SET search_path = '' AS $$
+        LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
         DECLARE
           t record;
           v_count bigint;

@@ -29,7 +29,7 @@ def upgrade() -> None:
         "update_updated_at()",
         """
         CREATE OR REPLACE FUNCTION public.update_updated_at() RETURNS trigger
-        LANGUAGE plpgsql SET search_path = '' AS $$
+        LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
         BEGIN
           -- a statement that sets the column itself (a new message moving its conversation) is left alone, and so is
           -- the backfill of a table that is being adopted

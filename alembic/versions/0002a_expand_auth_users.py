@@ -28,7 +28,7 @@ def upgrade() -> None:
     op.sql(
         """
         CREATE FUNCTION chat_internal.store_auth_user(p_id uuid, p_email text, p_created_at timestamptz) RETURNS void
-        LANGUAGE plpgsql SET search_path = '' AS $$
+        LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
         DECLARE
           address text;
         BEGIN
@@ -50,7 +50,7 @@ def upgrade() -> None:
         $$;
 
         CREATE FUNCTION chat_internal.mirror_auth_user() RETURNS trigger
-        LANGUAGE plpgsql SECURITY DEFINER SET search_path = '' SET lock_timeout = '1s' AS $$
+        LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '1s' AS $$
         BEGIN
           IF TG_OP = 'INSERT' OR NEW.email IS DISTINCT FROM OLD.email THEN
             PERFORM chat_internal.store_auth_user(NEW.id, NEW.email, NEW.created_at);
@@ -65,7 +65,7 @@ def upgrade() -> None:
 
         CREATE FUNCTION chat_internal.users_to_mend()
         RETURNS TABLE (user_id uuid, address text, since timestamptz, missing boolean)
-        LANGUAGE plpgsql STABLE SET search_path = '' AS $$
+        LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
         BEGIN
           IF chat_internal.has_auth_users() THEN
             RETURN QUERY
@@ -83,7 +83,7 @@ def upgrade() -> None:
         $$;
 
         CREATE FUNCTION chat_internal.repair_users() RETURNS bigint
-        LANGUAGE plpgsql SECURITY DEFINER SET search_path = '' AS $$
+        LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
         DECLARE
           mended bigint := 0;
           account record;

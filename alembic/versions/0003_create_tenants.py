@@ -27,7 +27,7 @@ def upgrade() -> None:
         """
         SET LOCAL check_function_bodies = off;  -- its table comes below, and needs it
         CREATE OR REPLACE FUNCTION chat_internal.current_tenant_ids() RETURNS SETOF uuid
-        LANGUAGE sql STABLE PARALLEL SAFE SECURITY DEFINER SET search_path = '' AS $$
+        LANGUAGE sql STABLE PARALLEL SAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
           SELECT tu.tenant_id
           FROM public.tenant_users AS tu
           WHERE tu.user_id = chat_internal.current_user_id()

@@ -27,7 +27,7 @@ def upgrade() -> None:
     op.sql(
         """
         CREATE OR REPLACE FUNCTION chat_internal.default_conversation_id(p_user_id uuid) RETURNS uuid
-        LANGUAGE sql IMMUTABLE PARALLEL SAFE SET search_path = '' AS $$
+        LANGUAGE sql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$
           SELECT pg_catalog.encode(
             pg_catalog.substring(
               pg_catalog.sha256(
@@ -102,7 +102,7 @@ def adopt_conversations() -> None:
         CREATE OR REPLACE FUNCTION chat_internal.message_times(
           p_conversation_id uuid, OUT first_at timestamptz, OUT last_at timestamptz
         )
-        LANGUAGE plpgsql STABLE SET search_path = '' AS $$
+        LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
         DECLARE
           v_table regclass;
           v_first_at timestamptz;

@@ -32,7 +32,7 @@ depends_on = None
 
 LOST = """
 CREATE FUNCTION chat_internal.lost_conversation_ids() RETURNS SETOF uuid
-LANGUAGE plpgsql STABLE PARALLEL SAFE SECURITY DEFINER SET search_path = '' AS $$
+LANGUAGE plpgsql STABLE PARALLEL SAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
   me CONSTANT uuid := chat_internal.current_user_id();
   tenant uuid;
@@ -73,7 +73,7 @@ def expand_chat_sessions() -> None:
     op.sql(
         """
         CREATE FUNCTION chat_internal.fill_session_times() RETURNS trigger
-        LANGUAGE plpgsql SET search_path = '' AS $$
+        LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
         BEGIN
           NEW.created_at := coalesce(NEW.created_at, NEW.updated_at, pg_catalog.now());
           NEW.updated_at := coalesce(NEW.updated_at, NEW.created_at);

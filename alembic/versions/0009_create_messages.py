@@ -100,7 +100,7 @@ def adopt_messages() -> None:
         SELECT chat_internal.change('messages', 'trigger messages_fill_owner created',
           $change$
             CREATE FUNCTION chat_internal.fill_message_owner() RETURNS trigger
-            LANGUAGE plpgsql SET search_path = '' AS $$
+            LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
             BEGIN
               SELECT c.user_id INTO NEW.user_id FROM public.conversations AS c WHERE c.id = NEW.conversation_id;
               RETURN NEW;

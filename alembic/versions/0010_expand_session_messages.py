@@ -59,7 +59,7 @@ def upgrade() -> None:
         r"""
         -- not PARALLEL SAFE: EXCEPTION opens a subtransaction, which no parallel worker may before PostgreSQL 17
         CREATE FUNCTION chat_internal.element_time(p_value jsonb) RETURNS timestamptz
-        LANGUAGE plpgsql IMMUTABLE SET search_path = '' SET "TimeZone" = 'UTC' AS $$
+        LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp SET "TimeZone" = 'UTC' AS $$
         DECLARE
           v_text text := p_value #>> '{}';
         BEGIN
@@ -77,7 +77,7 @@ def upgrade() -> None:
         $$;
 
         CREATE FUNCTION chat_internal.element_role(p_element jsonb) RETURNS text
-        LANGUAGE sql IMMUTABLE PARALLEL SAFE SET search_path = '' AS $$
+        LANGUAGE sql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$
           SELECT CASE
             WHEN p_element ->> 'role' IN ('user', 'assistant', 'agent', 'system', 'tool') THEN p_element ->> 'role'
             ELSE 'user'
@@ -89,7 +89,7 @@ def upgrade() -> None:
           ordinal bigint, element jsonb, role text, content text, tool_calls jsonb, metadata jsonb,
           created_at timestamptz
         )
-        LANGUAGE sql STABLE SET search_path = '' AS $$
+        LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
           SELECT
             e.ordinal,
             e.element,
@@ -141,7 +141,7 @@ def upgrade() -> None:
         $$;
 
         CREATE FUNCTION chat_internal.message_element(m public.messages) RETURNS jsonb
-        LANGUAGE sql STABLE SET search_path = '' SET "TimeZone" = 'UTC' AS $$
+        LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp SET "TimeZone" = 'UTC' AS $$
           SELECT CASE
             -- an element whose content was no text, and that nobody has edited since
             WHEN legacy.element IS NOT NULL
@@ -189,7 +189,7 @@ def upgrade() -> None:
         CREATE FUNCTION chat_internal.store_session_messages(
           p_conversation_id uuid, p_user_id uuid, p_messages jsonb, p_at timestamptz
         ) RETURNS void
-        LANGUAGE plpgsql SET search_path = '' AS $$
+        LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
         DECLARE
           v_present bigint;
         BEGIN
@@ -240,7 +240,7 @@ def expand_written_arrays() -> None:
         CREATE FUNCTION chat_internal.expand_chat_session(
           p_session_id uuid, p_user_id uuid, p_messages jsonb, p_at timestamptz
         ) RETURNS void
-        LANGUAGE plpgsql SET search_path = '' AS $$
+        LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
         BEGIN
           PERFORM chat_internal.store_session_messages(p_session_id, p_user_id, p_messages, p_at);
           INSERT INTO chat_internal.chat_session_arrays AS a (session_id, user_id, messages)
@@ -250,7 +250,7 @@ def expand_written_arrays() -> None:
         $$;
 
         CREATE FUNCTION chat_internal.expand_written_chat_session() RETURNS trigger
-        LANGUAGE plpgsql SECURITY DEFINER SET search_path = '' AS $$
+        LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
         BEGIN
           PERFORM chat_internal.expand_chat_session(NEW.id, NEW.user_id, NEW.messages, NEW.created_at);
           RETURN NULL;

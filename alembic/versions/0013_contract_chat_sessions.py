@@ -52,7 +52,7 @@ def upgrade() -> None:
         FROM public.conversations AS c;
 
         CREATE FUNCTION chat_internal.write_chat_session() RETURNS trigger
-        LANGUAGE plpgsql SET search_path = '' AS $$
+        LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
         DECLARE
           made public.conversations;
           duplicates text := substring(
@@ -126,7 +126,7 @@ def upgrade() -> None:
 
         -- by index, always: a plan made while conversations are few would read all of them for one message
         CREATE FUNCTION chat_internal.touch_conversations() RETURNS trigger
-        LANGUAGE plpgsql SET search_path = '' SET enable_seqscan = off AS $$
+        LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET enable_seqscan = off AS $$
         BEGIN
           UPDATE public.conversations AS c
           SET updated_at = n.last_at
@@ -145,7 +145,7 @@ def upgrade() -> None:
         FOR EACH STATEMENT EXECUTE FUNCTION chat_internal.touch_conversations();
 
         CREATE OR REPLACE FUNCTION chat_internal.fill_message_owner() RETURNS trigger
-        LANGUAGE plpgsql SET search_path = '' AS $$
+        LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
         BEGIN
           SELECT c.user_id INTO NEW.user_id FROM public.conversations AS c WHERE c.id = NEW.conversation_id;
           RETURN NEW;
@@ -300,7 +300,7 @@ def restore_chat_sessions() -> None:
         CREATE INDEX idx_chat_sessions_user_id ON public.chat_sessions (user_id);
 
         CREATE FUNCTION chat_internal.fill_session_times() RETURNS trigger
-        LANGUAGE plpgsql SET search_path = '' AS $$
+        LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
         BEGIN
           NEW.created_at := coalesce(NEW.created_at, NEW.updated_at, pg_catalog.now());
           NEW.updated_at := coalesce(NEW.updated_at, NEW.created_at);
@@ -314,7 +314,7 @@ def restore_chat_sessions() -> None:
         CREATE FUNCTION chat_internal.expand_chat_session(
           p_session_id uuid, p_user_id uuid, p_messages jsonb, p_at timestamptz
         ) RETURNS void
-        LANGUAGE plpgsql SET search_path = '' AS $$
+        LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
         BEGIN
           PERFORM chat_internal.store_session_messages(p_session_id, p_user_id, p_messages, p_at);
           INSERT INTO chat_internal.chat_session_arrays AS a (session_id, user_id, messages)
@@ -323,7 +323,7 @@ def restore_chat_sessions() -> None:
         END
         $$;
         CREATE FUNCTION chat_internal.expand_written_chat_session() RETURNS trigger
-        LANGUAGE plpgsql SECURITY DEFINER SET search_path = '' AS $$
+        LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
         BEGIN
           PERFORM chat_internal.expand_chat_session(NEW.id, NEW.user_id, NEW.messages, NEW.created_at);
           RETURN NULL;

@@ -31,7 +31,7 @@ def upgrade() -> None:
         """
         -- by index, always: a plan made while the table was small would read all of it for one user after the other
         CREATE FUNCTION chat_internal.default_conversation(p_user_id uuid) RETURNS uuid
-        LANGUAGE plpgsql SET search_path = '' SET enable_seqscan = off AS $$
+        LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET enable_seqscan = off AS $$
         DECLARE
           v_id uuid;
           v_new_id uuid := chat_internal.default_conversation_id(p_user_id);
@@ -60,7 +60,7 @@ def upgrade() -> None:
         $$;
 
         CREATE FUNCTION chat_internal.fill_chat_message_conversation() RETURNS trigger
-        LANGUAGE plpgsql SET search_path = '' AS $$
+        LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
         BEGIN
           NEW.conversation_id := chat_internal.default_conversation(NEW.user_id);
           RETURN NEW;

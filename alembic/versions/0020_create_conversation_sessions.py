@@ -28,7 +28,7 @@ def upgrade() -> None:
         "update_session_activity()",
         """
         CREATE OR REPLACE FUNCTION public.update_session_activity() RETURNS trigger
-        LANGUAGE plpgsql SET search_path = '' AS $$
+        LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
         BEGIN
           IF NEW.last_activity_at IS NOT DISTINCT FROM OLD.last_activity_at THEN
             NEW.last_activity_at := pg_catalog.now();
@@ -102,7 +102,7 @@ def upgrade() -> None:
         "complete_conversation_session(uuid)",
         """
         CREATE OR REPLACE FUNCTION public.complete_conversation_session(p_session_id uuid) RETURNS void
-        LANGUAGE sql SET search_path = '' AS $$
+        LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $$
           UPDATE public.conversation_sessions
           SET state = 'delivered', completed_at = pg_catalog.now()
           WHERE id = p_session_id
@@ -113,7 +113,7 @@ def upgrade() -> None:
         "cancel_conversation_session(uuid)",
         """
         CREATE OR REPLACE FUNCTION public.cancel_conversation_session(p_session_id uuid) RETURNS void
-        LANGUAGE sql SET search_path = '' AS $$
+        LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $$
           UPDATE public.conversation_sessions
           SET state = 'cancelled', completed_at = pg_catalog.now()
           WHERE id = p_session_id

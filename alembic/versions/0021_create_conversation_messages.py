@@ -29,7 +29,7 @@ def upgrade() -> None:
         "update_session_on_message()",
         """
         CREATE OR REPLACE FUNCTION public.update_session_on_message() RETURNS trigger
-        LANGUAGE plpgsql SET search_path = '' AS $$
+        LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
         BEGIN
           UPDATE public.conversation_sessions AS s
           SET last_activity_at = pg_catalog.now()
@@ -120,7 +120,7 @@ def upgrade() -> None:
         """
         CREATE OR REPLACE FUNCTION public.get_conversation_history(p_session_id uuid, p_limit integer DEFAULT 50)
         RETURNS TABLE (id uuid, role varchar, content text, created_at timestamptz)
-        LANGUAGE sql STABLE SET search_path = '' AS $$
+        LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
           SELECT m.id, m.role, m.content, m.created_at
           FROM public.conversation_messages AS m
           WHERE m.session_id = p_session_id
@@ -133,7 +133,7 @@ def upgrade() -> None:
         "get_session_cost(uuid)",
         """
         CREATE OR REPLACE FUNCTION public.get_session_cost(p_session_id uuid) RETURNS numeric
-        LANGUAGE sql STABLE SET search_path = '' AS $$
+        LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
           SELECT coalesce(pg_catalog.sum(m.cost_usd), 0)
           FROM public.conversation_messages AS m
           WHERE m.session_id = p_session_id
@@ -145,7 +145,7 @@ def upgrade() -> None:
         """
         CREATE OR REPLACE FUNCTION public.get_session_message_stats(p_session_id uuid)
         RETURNS TABLE (message_count bigint, total_tokens bigint, total_cost numeric, avg_latency_ms numeric)
-        LANGUAGE sql STABLE SET search_path = '' AS $$
+        LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
           SELECT pg_catalog.count(*), pg_catalog.sum(m.tokens_used), pg_catalog.sum(m.cost_usd),
                  pg_catalog.avg(m.latency_ms)
           FROM public.conversation_messages AS m

@@ -25,7 +25,7 @@ def upgrade() -> None:
         """
         CREATE FUNCTION chat_internal.purge_conversation_session_batch(p_before timestamptz, p_batch_size integer)
         RETURNS bigint
-        LANGUAGE sql SET search_path = '' AS $$
+        LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $$
           WITH ended AS (
             SELECT s.id
             FROM public.conversation_sessions AS s
@@ -46,7 +46,7 @@ def upgrade() -> None:
           v_before timestamptz := pg_catalog.now() OPERATOR(pg_catalog.-) p_older_than;
         BEGIN
           LOOP
-            PERFORM pg_catalog.set_config('search_path', '', true);
+            PERFORM pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
             EXIT WHEN chat_internal.purge_conversation_session_batch(v_before, p_batch_size) = 0;
             COMMIT;
           END LOOP;

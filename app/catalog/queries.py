@@ -1,8 +1,8 @@
 """One query for each kind of catalog object: rows of (identity text, properties jsonb).
 
-Each takes `:schemas` (text[]), reads pg_catalog alone and is run under an empty search_path, so that deparsed texts
-qualify every name. Roles come back by name and grants as [[grantee, privilege, grantable], ...]; `snapshot` turns both
-into what reads alike on every platform. Part of a table is identified as `name on table`.
+Each takes `:schemas` (text[]), reads pg_catalog alone and is run under `search_path = pg_catalog, pg_temp`, so that
+deparsed texts qualify every name of ours. Roles come back by name and grants as [[grantee, privilege, grantable], ...];
+`snapshot` turns both into what reads alike on every platform. Part of a table is identified as `name on table`.
 """
 
 

@@ -14,7 +14,7 @@ Snapshot = dict[str, dict[str, Any]]
 
 # Every setting that the text of a deparsed expression depends on.
 _SETTINGS = {
-    "search_path": "",
+    "search_path": "pg_catalog, pg_temp",
     "quote_all_identifiers": "off",
     "TimeZone": "UTC",
     "DateStyle": "ISO, MDY",

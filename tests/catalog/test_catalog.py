@@ -47,7 +47,7 @@ DRIFTS = [
     # functions
     Drift(
         """CREATE OR REPLACE FUNCTION chat_internal.current_user_id() RETURNS uuid
-        LANGUAGE sql STABLE PARALLEL SAFE SET search_path = '' AS 'SELECT NULL::uuid'""",
+        LANGUAGE sql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS 'SELECT NULL::uuid'""",
         "functions",
         "chat_internal.current_user_id()",
         "+SELECT NULL::uuid",
@@ -63,7 +63,7 @@ DRIFTS = [
         "ALTER FUNCTION get_session_cost(uuid) SET search_path = public",
         "functions",
         "public.get_session_cost(uuid)",
-        'settings: expected search_path="", found search_path=public',
+        "settings: expected search_path=pg_catalog, pg_temp, found search_path=public",
         mends=False,
     ),
     Drift(

@@ -12,7 +12,7 @@ from tests.operations.conftest import Revision, Script, value
 
 FUNCTION = """
     CREATE FUNCTION public.odd(p_name text) RETURNS text
-    LANGUAGE plpgsql SET search_path = '' AS $$
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
     DECLARE
       v_text text := 'a :name, 100%, %s, %(x)s and %%';
     BEGIN

@@ -72,12 +72,15 @@ def test_four_functions_run_as_their_owner_and_none_of_them_is_public(shared_db:
     }
 
 
-def test_every_function_has_an_empty_search_path(shared_db: psycopg.Connection) -> None:
-    """The one procedure cannot: SET on a procedure forbids its COMMITs. It sets the path itself."""
+def test_every_function_searches_pg_catalog_and_pg_temp_last(shared_db: psycopg.Connection) -> None:
+    """With an empty path PostgreSQL looks for types and relations in pg_temp first: a caller's domain ran as the owner.
+
+    The one procedure cannot: SET on a procedure forbids its COMMITs. It sets the path itself.
+    """
     without = values(
         shared_db,
         f"SELECT oid::regprocedure::text FROM pg_proc WHERE pronamespace IN {SCHEMAS}"
-        " AND NOT coalesce(proconfig, '{}') @> ARRAY['search_path=\"\"']",
+        " AND NOT coalesce(proconfig, '{}') @> ARRAY['search_path=pg_catalog, pg_temp']",
     )
     assert without == ["chat_internal.purge_conversation_sessions(interval,integer)"]
 

@@ -33,7 +33,7 @@ INSTALL = (
     "CREATE SCHEMA IF NOT EXISTS chat_api",
     """
     CREATE OR REPLACE FUNCTION chat_api.announce() RETURNS trigger
-    LANGUAGE plpgsql SET search_path = '' AS $$
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
     DECLARE
       owner uuid;
       conversation uuid;
