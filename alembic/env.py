@@ -12,7 +12,8 @@ from alembic import context
 from chat_schema import database, models
 from chat_schema.catalog import load_expected
 from chat_schema.online.deployer_lock import deployer_lock
-from chat_schema.online.lock_retry import retrying, session_timeouts
+from chat_schema.online.lock_retry import retrying
+from chat_schema.online.session import SEARCH_PATH, safe_search_path, session_settings
 from chat_schema.options import Options
 from chat_schema.roles import recorded_roles
 from chat_schema.version_table import refuse_unknown_revision, version_table
@@ -34,8 +35,23 @@ def is_ours(part: sa.schema.SchemaItem, name: str | None, kind: str, reflected: 
     return table is not None and f"{name} on public.{table.name}" in EXPECTED[kinds.get(kind, "constraints")]
 
 
+def in_schema_public(metadata: sa.MetaData) -> sa.MetaData:
+    """Return a copy whose tables name their schema: no run has ``public`` on its search_path."""
+    qualified = sa.MetaData(naming_convention=metadata.naming_convention)
+    for table in metadata.sorted_tables:
+        table.to_metadata(qualified, schema="public")
+    return qualified
+
+
+def is_public(name: str | None, kind: str, parents: object) -> bool:
+    """Leave every other schema to whoever made it."""
+    return kind != "schema" or name == "public"
+
+
 SETTINGS = {
-    "target_metadata": models.Base.metadata,
+    "target_metadata": in_schema_public(models.Base.metadata),
+    "include_schemas": True,
+    "include_name": is_public,
     "version_table_schema": database.INTERNAL_SCHEMA,  # a changed search_path must not find another history
     "transaction_per_migration": True,  # a lock ends with its revision
     "compare_server_default": True,
@@ -67,13 +83,27 @@ def connected() -> Iterator[sa.Connection]:
             yield connection
 
 
+@contextmanager
+def no_default_schema(connection: sa.Connection) -> Iterator[None]:
+    """Let SQLAlchemy take nobody's schema for the one that need not be named, as the search_path does."""
+    dialect = connection.dialect
+    before, dialect.default_schema_name = dialect.default_schema_name, "pg_catalog"
+    try:
+        yield
+    finally:
+        dialect.default_schema_name = before
+
+
 def run_online() -> None:
     """Run the command on a live database."""
     with ExitStack() as stack:
         stack.enter_context(database.explained_errors())
         connection = stack.enter_context(connected())
-        if changes_the_database():
-            stack.enter_context(session_timeouts(connection, options))
+        stack.enter_context(no_default_schema(connection))
+        if not changes_the_database():
+            stack.enter_context(safe_search_path(connection))
+        else:
+            stack.enter_context(session_settings(connection, options))
             stack.enter_context(deployer_lock(connection, options.deployer_wait))
             stack.enter_context(version_table(connection))
         if not getattr(config.cmd_opts, "purge", False):  # stamp --purge is to get away from such a revision
@@ -98,6 +128,7 @@ def run_offline() -> None:
         chat_schema=patient,
         **SETTINGS,
     )
+    context.execute(f"SET search_path = {SEARCH_PATH}")  # nothing that somebody made in public is called
     context.execute(f"SET lock_timeout = '{patient.lock_timeout:.0f}s'")
     context.execute("SET statement_timeout = 0")
     context.execute(f"CREATE SCHEMA IF NOT EXISTS {database.INTERNAL_SCHEMA}")

@@ -17,6 +17,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, PendingRollbackError
 
 from . import embedded
+from .online.session import keep_search_path
 
 INTERNAL_SCHEMA = "chat_internal"
 _PACKAGE = Path(__file__).resolve().parent
@@ -83,6 +84,8 @@ def create_engine(url: sa.URL) -> sa.Engine:
 def connect(url: sa.URL) -> Iterator[sa.Connection]:
     """Yield a connection to a server that is fit for migrations, and turn what a user can cause into one message.
 
+    Its search_path is ``pg_catalog, pg_temp``, whatever the login's is: statements name the schema of every table.
+
     Raises :class:`alembic.util.CommandError` when the server cannot be reached, is older than PostgreSQL 15, or is
     reached through a pooler in transaction mode.
     """
@@ -91,6 +94,7 @@ def connect(url: sa.URL) -> Iterator[sa.Connection]:
             _refuse_old_server(connection)
             _refuse_transaction_pooler(connection)
             connection.rollback()
+            keep_search_path(connection)
             yield connection
     except (DBAPIError, PendingRollbackError) as error:
         cause: BaseException = error
@@ -208,7 +212,7 @@ def _refuse_transaction_pooler(connection: sa.Connection) -> None:
     not the one the driver was told at connect; if then two of our connections meet in one backend, or one of ours
     changes its backend, the pooler works by transaction. One look can miss it while other clients keep it busy.
     """
-    backend = sa.text("SELECT pg_backend_pid()")
+    backend = sa.text("SELECT pg_catalog.pg_backend_pid()")
     told = connection.connection.driver_connection.info.backend_pid  # type: ignore[union-attr]
     first = connection.scalar(backend)
     connection.commit()

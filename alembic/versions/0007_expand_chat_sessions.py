@@ -68,8 +68,13 @@ def expand_chat_sessions() -> None:
     op.add_column(
         "chat_sessions",
         sa.Column("title", sa.Text(), server_default=sa.text("'New Conversation'"), nullable=True),
+        schema="public",
     )
-    op.add_column("chat_sessions", sa.Column("metadata", JSONB(), server_default=sa.text("'{}'"), nullable=False))
+    op.add_column(
+        "chat_sessions",
+        sa.Column("metadata", JSONB(), server_default=sa.text("'{}'"), nullable=False),
+        schema="public",
+    )
     op.sql(
         """
         CREATE FUNCTION chat_internal.fill_session_times() RETURNS trigger
@@ -129,5 +134,5 @@ def restore_chat_sessions() -> None:
         FOR EACH ROW EXECUTE FUNCTION public.update_updated_at();
         """
     )
-    op.drop_column("chat_sessions", "metadata")
-    op.drop_column("chat_sessions", "title")
+    op.drop_column("chat_sessions", "metadata", schema="public")
+    op.drop_column("chat_sessions", "title", schema="public")

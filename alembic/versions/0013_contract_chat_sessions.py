@@ -336,7 +336,7 @@ def restore_chat_sessions() -> None:
     for column in ("created_at", "updated_at"):
         op.add_not_null_check("chat_sessions", column)
         op.validate_not_null_check("chat_sessions", column)
-        op.alter_column("chat_sessions", column, nullable=True)
+        op.alter_column("chat_sessions", column, nullable=True, schema="public")
     for function in (
         "fill_session_times()",
         "expand_chat_session(uuid, uuid, jsonb, timestamptz)",

@@ -77,7 +77,9 @@ def upgrade() -> None:
         WHERE a.attrelid = 'public.chat_messages'::regclass AND a.attname = 'conversation_id' AND NOT a.attisdropped
         """
     )
-    op.add_column("chat_messages", sa.Column("conversation_id", sa.Uuid(), nullable=True), if_not_exists=True)
+    op.add_column(
+        "chat_messages", sa.Column("conversation_id", sa.Uuid(), nullable=True), if_not_exists=True, schema="public"
+    )
     op.when("chat_internal.is_adopted('chat_messages.conversation_id')", give_way)
     op.sql(
         """
@@ -97,6 +99,8 @@ def upgrade() -> None:
         ["id", "user_id"],
         ondelete="CASCADE",
         postgresql_not_valid=True,
+        source_schema="public",
+        referent_schema="public",
     )
     op.add_not_null_check("chat_messages", "conversation_id")
     op.alter_owner_policies(
@@ -110,7 +114,6 @@ def give_way() -> None:
     """Keep for the downgrade the key and the indexes that the column has had, and drop or rename what ours replace."""
     op.sql(
         """
-        SET LOCAL search_path = '';  -- so that the texts name the schema of every table
         SELECT chat_internal.change('chat_messages.conversation_id',
           pg_catalog.format('constraint %I dropped: %s', k.conname, pg_catalog.pg_get_constraintdef(k.oid)),
           pg_catalog.format('ALTER TABLE public.chat_messages DROP CONSTRAINT %I', k.conname),
@@ -138,7 +141,6 @@ def give_way() -> None:
         SELECT chat_internal.change('chat_messages.conversation_id', 'key and CHECK added', '',
           'ALTER TABLE public.chat_messages DROP CONSTRAINT fk_chat_messages_conversation,'
           ' DROP CONSTRAINT ck_chat_messages_conversation_id_present');
-        SET LOCAL search_path TO DEFAULT;
         """
     )
 
@@ -173,7 +175,7 @@ def refuse_lost_assignments() -> None:
 
 
 def drop_column() -> None:
-    op.drop_column("chat_messages", "conversation_id")  # its key and its CHECK go with it
+    op.drop_column("chat_messages", "conversation_id", schema="public")  # its key and its CHECK go with it
     op.sql(
         """
         DELETE FROM public.conversations AS c

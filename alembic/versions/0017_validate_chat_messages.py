@@ -26,7 +26,7 @@ def upgrade() -> None:
 def downgrade() -> None:
     op.drop_not_null_check("chat_messages", "conversation_id")
     op.add_not_null_check("chat_messages", "conversation_id")
-    op.drop_constraint("fk_chat_messages_conversation", "chat_messages", type_="foreignkey")
+    op.drop_constraint("fk_chat_messages_conversation", "chat_messages", type_="foreignkey", schema="public")
     op.create_foreign_key(
         "fk_chat_messages_conversation",
         "chat_messages",
@@ -35,4 +35,6 @@ def downgrade() -> None:
         ["id", "user_id"],
         ondelete="CASCADE",
         postgresql_not_valid=True,
+        source_schema="public",
+        referent_schema="public",
     )

@@ -24,4 +24,4 @@ def upgrade() -> None:
 def downgrade() -> None:
     op.add_not_null_check("chat_messages", "conversation_id")
     op.validate_not_null_check("chat_messages", "conversation_id")
-    op.alter_column("chat_messages", "conversation_id", nullable=True)
+    op.alter_column("chat_messages", "conversation_id", nullable=True, schema="public")

@@ -19,9 +19,10 @@ from sqlalchemy.exc import DBAPIError
 
 from ..options import Options
 from .blockers import BlockerWatch
-from .lock_retry import backend_pid, is_lock_error, pauses, session_timeouts
+from .lock_retry import backend_pid, is_lock_error, pauses
 from .progress import Progress
 from .replicas import ReplicaWatch, replicas_are_hidden
+from .session import session_settings
 
 log = logging.getLogger("chat_schema")
 
@@ -97,7 +98,7 @@ def run(engine: sa.Engine, backfill: Backfill, options: Options) -> int:
     committed stays), when a client keeps a row locked for too long, or when rows stay pending after every sweep.
     """
     changed = 0
-    with engine.connect() as control, session_timeouts(control, options):
+    with engine.connect() as control, session_settings(control, options):
         for sweep in range(_SWEEPS):
             if sweep and not control.scalar(sa.text(backfill.any_pending())):
                 break
@@ -193,7 +194,7 @@ class _Walk:
         size, rows = _FIRST_BATCH, 1
         with (
             self._engine.connect().execution_options(no_parameters=True, isolation_level="AUTOCOMMIT") as connection,
-            session_timeouts(connection, self._options),
+            session_settings(connection, self._options),
         ):
             connection.exec_driver_sql(_SETTINGS)
             asked = time.monotonic()
@@ -321,6 +322,6 @@ class _Walk:
         """Give the space of the old row versions back to the batches that come, so that the table does not double."""
         with contextlib.suppress(DBAPIError), self._engine.connect() as vacuum:
             vacuum = vacuum.execution_options(isolation_level="AUTOCOMMIT")
-            with session_timeouts(vacuum, self._options):
+            with session_settings(vacuum, self._options):
                 # TRUNCATE would take AccessExclusive at the table's end; a lock held by autovacuum is not waited for
                 vacuum.exec_driver_sql(f"VACUUM (TRUNCATE false, SKIP_LOCKED) {self._backfill.table}")

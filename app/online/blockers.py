@@ -8,6 +8,8 @@ from types import TracebackType
 
 import sqlalchemy as sa
 
+from .session import safe_search_path
+
 _BLOCKERS = sa.text(
     """
     SELECT a.pid,
@@ -68,7 +70,10 @@ class BlockerWatch:
 
     def _look(self) -> None:
         try:
-            with self._engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            with (
+                self._engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection,
+                safe_search_path(connection),
+            ):
                 self._looks.set()
                 while not self._stop.wait(self._interval):
                     for row in connection.execute(_BLOCKERS, {"waiting": self._waiting}):

@@ -44,31 +44,6 @@ def pauses() -> Iterator[float]:
         ceiling = min(ceiling * 2, _LONGEST_PAUSE)
 
 
-@contextlib.contextmanager
-def session_timeouts(connection: sa.Connection, options: Options) -> Iterator[None]:
-    """Give our session the short lock timeout, and no other timeout a hosted login may carry, while entered.
-
-    Committed before ``context.configure()``: an open transaction there makes Alembic persist nothing.
-    """
-    settings = {
-        "lock_timeout": f"{options.lock_timeout * 1000:.0f}ms",
-        "statement_timeout": "0",
-        "idle_in_transaction_session_timeout": "0",
-        "idle_session_timeout": "0",
-        "transaction_timeout": "0",  # since PostgreSQL 17
-    }
-    current = sa.text("SELECT current_setting(:name, true)")
-    before = {name: value for name in settings if (value := connection.scalar(current, {"name": name})) is not None}
-    _apply(connection, {name: settings[name] for name in before})
-    try:
-        yield
-    finally:
-        if not connection.closed and not connection.invalidated:
-            with contextlib.suppress(DBAPIError):
-                connection.rollback()
-                _apply(connection, before)
-
-
 def retrying(steps: Steps, options: Options) -> Steps:
     """Wrap Alembic's ``fn`` so that each revision is retried on lock errors; the shape of the argument is kept."""
 
@@ -125,11 +100,3 @@ def _retry(revision: Callable[..., Any], name: str, context: MigrationContext, o
 def backend_pid(connection: sa.Connection) -> int:
     """Return the server process id of ``connection``."""
     return int(connection.scalar(sa.text("SELECT pg_catalog.pg_backend_pid()")) or 0)
-
-
-def _apply(connection: sa.Connection, settings: dict[str, Any]) -> None:
-    for name, value in settings.items():
-        connection.execute(
-            sa.text("SELECT pg_catalog.set_config(:name, :value, false)"), {"name": name, "value": value}
-        )
-    connection.commit()

@@ -1,0 +1,83 @@
+"""What a run's session is told before it does anything: a search_path that nobody else writes to, short lock waits.
+
+The login's and the database's own settings change nothing. With ``public`` on the path a function or an operator that a
+stranger made there can be a better match than PostgreSQL's own (``lower(varchar)``, ``=(varchar, varchar)``), and would
+run as the login; in a database from before PostgreSQL 15 everybody may make one. ``pg_temp`` comes last, because a path
+that does not name it has it first.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping
+
+import sqlalchemy as sa
+from sqlalchemy import event
+from sqlalchemy.exc import DBAPIError
+
+from ..options import Options
+
+SEARCH_PATH = "pg_catalog, pg_temp"
+
+_READ = sa.text("SELECT pg_catalog.current_setting(:name, true)")
+_SET = sa.text("SELECT pg_catalog.set_config(:name, :value, false)")
+
+
+@contextlib.contextmanager
+def session_settings(connection: sa.Connection, options: Options) -> Iterator[None]:
+    """Give our session the safe path, the short lock timeout and no other timeout of the login's, while entered.
+
+    Committed before ``context.configure()``: an open transaction there makes Alembic persist nothing.
+    """
+    timeouts = {
+        "lock_timeout": f"{options.lock_timeout * 1000:.0f}ms",
+        "statement_timeout": "0",
+        "idle_in_transaction_session_timeout": "0",
+        "idle_session_timeout": "0",
+        "transaction_timeout": "0",  # since PostgreSQL 17
+    }
+    with _settings(connection, {"search_path": SEARCH_PATH, **timeouts}):
+        yield
+
+
+@contextlib.contextmanager
+def safe_search_path(connection: sa.Connection) -> Iterator[None]:
+    """Give our session the safe path alone, while entered; for commands that only look."""
+    with _settings(connection, {"search_path": SEARCH_PATH}):
+        yield
+
+
+def keep_search_path(connection: sa.Connection) -> None:
+    """Give ``connection``, and every other one that its engine opens from now on, the safe path for good.
+
+    Not before it is known that no pooler in transaction mode hands the session to other clients.
+    """
+    statement = f"SELECT pg_catalog.set_config('search_path', '{SEARCH_PATH}', false)"
+
+    @event.listens_for(connection.engine, "connect")
+    def set_path(driver: sa.engine.interfaces.DBAPIConnection, _: object) -> None:
+        with contextlib.closing(driver.cursor()) as cursor:
+            cursor.execute(statement)
+        driver.commit()
+
+    connection.exec_driver_sql(statement)
+    connection.commit()
+
+
+@contextlib.contextmanager
+def _settings(connection: sa.Connection, wanted: Mapping[str, str]) -> Iterator[None]:
+    before = {name: value for name in wanted if (value := connection.scalar(_READ, {"name": name})) is not None}
+    _apply(connection, {name: wanted[name] for name in before})
+    try:
+        yield
+    finally:
+        if not connection.closed and not connection.invalidated:
+            with contextlib.suppress(DBAPIError):
+                connection.rollback()
+                _apply(connection, before)
+
+
+def _apply(connection: sa.Connection, settings: Mapping[str, str]) -> None:
+    for name, value in settings.items():
+        connection.execute(_SET, {"name": name, "value": value})
+    connection.commit()
