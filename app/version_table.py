@@ -20,8 +20,7 @@ _EMPTY_AND_OURS = sa.text(
 
 # Whoever owns the database, or administers the server or its roles, can do as it likes anyway. A superuser is a member
 # of every role: that says nothing of whom it trusts.
-_STRANGERS = sa.text(
-    """
+_STRANGERS = f"""
     WITH me AS MATERIALIZED (
       SELECT r.oid, r.rolsuper, d.datdba FROM pg_catalog.pg_roles AS r, pg_catalog.pg_database AS d
       WHERE r.rolname = current_user AND d.datname = pg_catalog.current_database()
@@ -38,12 +37,23 @@ _STRANGERS = sa.text(
     )
     SELECT coalesce(r.rolname, 'PUBLIC') AS role, pg_catalog.string_agg(t.name, ', ' ORDER BY t.name) AS has
     FROM thing AS t CROSS JOIN me LEFT JOIN pg_catalog.pg_roles AS r ON r.oid = t.role
-    WHERE t.schema = pg_catalog.to_regnamespace(:name) AND t.role NOT IN (me.oid, me.datdba)
+    WHERE t.schema = pg_catalog.to_regnamespace('{INTERNAL_SCHEMA}') AND t.role NOT IN (me.oid, me.datdba)
       AND NOT coalesce(r.rolsuper OR r.rolcreaterole, false)
       AND NOT coalesce(NOT me.rolsuper AND pg_catalog.pg_has_role(me.oid, r.oid, 'USAGE'), false)
     GROUP BY 1 ORDER BY 1
-    """
-)
+"""
+STRANGERS_SCRIPT = f"""
+    DO $$
+    DECLARE
+      found text := (SELECT pg_catalog.string_agg(s.role || ': ' || s.has, '; ') FROM ({_STRANGERS}) AS s);
+    BEGIN
+      IF found IS NOT NULL THEN
+        RAISE EXCEPTION 'The schema {INTERNAL_SCHEMA} is not this login''s alone, so nothing was run (%). Look what is '
+          'in it, and have an administrator run: DROP SCHEMA {INTERNAL_SCHEMA} CASCADE;', found;
+      END IF;
+    END
+    $$
+"""
 
 
 @contextlib.contextmanager
@@ -71,7 +81,7 @@ def version_table(connection: sa.Connection) -> Iterator[None]:
 
 def _refuse_strangers(connection: sa.Connection) -> None:
     """Refuse a schema in which others own or create things: a trigger of theirs would run with our rights."""
-    found = connection.execute(_STRANGERS, {"name": INTERNAL_SCHEMA}).all()
+    found = connection.execute(sa.text(_STRANGERS)).all()
     if not found:
         return
     quote = connection.dialect.identifier_preparer.quote
