@@ -21,7 +21,7 @@ from .snapshot import Snapshot, reading, take_snapshot
 
 # A migrating role of a hosted platform gives service_role BYPASSRLS: its policies let it at every row anyway.
 _ATTRIBUTES = ("superuser", "bypassrls", "createrole", "createdb", "replication", "login")
-_OURS = {"readers": "views", "definers": "functions"}
+_OURS = {"readers": "views", "definers": "functions", "foreign keys": "constraints"}
 _LISTING = ("table_owner()", "is_trusted(oid)", "sees_all(oid)", "reached_by(aclitem[], oid, text[])", "surroundings()")
 _NEEDED = {
     *(("functions", f"chat_internal.{name}") for name in _LISTING),

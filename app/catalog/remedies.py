@@ -435,6 +435,8 @@ def _ours(context: Context) -> set[str]:
 
 
 def _indexes(identity: str, found: Properties, context: Context) -> Mend:
+    if found["valid"]:
+        return Mend(())
     name, _, table = identity.rpartition(" on ")
     return Mend((f"DROP INDEX CONCURRENTLY {table.partition('.')[0]}.{name};",))
 
@@ -447,11 +449,15 @@ def _constraints(identity: str, found: Properties, context: Context) -> Mend:
 
 
 def _columns(identity: str, found: Properties, context: Context) -> Mend:
+    if not found["not_null"] or found["default"] or found["identity"] or found["generated"]:
+        return Mend(())
     name, _, table = identity.rpartition(" on ")
     return Mend((f"ALTER TABLE {table} ALTER COLUMN {name} DROP NOT NULL;",))
 
 
 def _triggers(identity: str, found: Properties, context: Context) -> Mend:
+    if "function_trusted" not in found:  # an ordinary one
+        return Mend(())
     name, _, table = identity.rpartition(" on ")
     if not found["function_trusted"]:
         return Mend((f"DROP TRIGGER {name} ON {table};",))
