@@ -74,7 +74,7 @@ SURROUNDINGS = r"""
     LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
       SELECT ARRAY(
         SELECT DISTINCT (CASE x.grantee WHEN 0 THEN 'PUBLIC' ELSE r.rolname END)::text COLLATE "C"
-        FROM pg_catalog.aclexplode(p_acl) AS x LEFT JOIN pg_catalog.pg_roles AS r ON r.oid = x.grantee
+        FROM pg_catalog.unnest(p_acl) AS e CROSS JOIN LATERAL pg_catalog.aclexplode(ARRAY[e]) AS x LEFT JOIN pg_catalog.pg_roles AS r ON r.oid = x.grantee
         WHERE x.privilege_type = ANY (p_privileges)
           AND CASE
             WHEN x.grantee = 0 THEN EXISTS (
@@ -286,7 +286,7 @@ SURROUNDINGS = r"""
 
       UNION ALL
       SELECT 'default privileges', pg_catalog.format('%s of %I%s to %s', t.name,
-          pg_catalog.pg_get_userbyid(d.defaclrole), pg_catalog.format(' in schema %I', n.nspname),
+          pg_catalog.pg_get_userbyid(d.defaclrole), ' in schema ' || pg_catalog.quote_ident(n.nspname),
           r.quoted),
         'has rights on what the owner creates later',
         pg_catalog.jsonb_build_object('role', r.name, 'owner', pg_catalog.pg_get_userbyid(d.defaclrole),

@@ -32,6 +32,11 @@ _RELATION_GRANTS = _acl("""
     SELECT x.grantor, x.grantee, format('%s (%I)', x.privilege_type, g.attname), x.is_grantable
     FROM pg_attribute g, aclexplode(g.attacl) x WHERE g.attrelid = c.oid AND NOT g.attisdropped""")
 
+def _without_storage(definition: str) -> str:
+    """Leave out fillfactor and the like, which change no meaning."""
+    return f"""regexp_replace({definition}, ' WITH \\((\\w+=(''[^'']*''|\\w+)(, )?)+\\)', '')"""
+
+
 _FROM_RELATIONS = f"""
     FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace AND n.nspname = ANY(:schemas)
         AND {_not_from_an_extension("pg_class", "c.oid")}"""
@@ -76,7 +81,7 @@ CONSTRAINTS = f"""
     SELECT format('%I on %I.%I', k.conname, n.nspname, c.relname), jsonb_build_object(
         'type', CASE k.contype WHEN 'c' THEN 'check' WHEN 'f' THEN 'foreign key' WHEN 'p' THEN 'primary key'
             WHEN 'u' THEN 'unique' ELSE 'exclusion' END,
-        'definition', regexp_replace(pg_get_constraintdef(k.oid), ' NOT VALID$', ''),
+        'definition', regexp_replace({_without_storage("pg_get_constraintdef(k.oid)")}, ' NOT VALID$', ''),
         'validated', k.convalidated,
         'disabled_triggers', to_jsonb(ARRAY(SELECT format('%I on %s', g.tgname, g.tgrelid::regclass)
             FROM pg_trigger g WHERE g.tgconstraint = k.oid AND g.tgenabled <> 'O' ORDER BY 1)))
@@ -85,7 +90,7 @@ CONSTRAINTS = f"""
 # The index of a primary key, unique or exclusion constraint is reported as the constraint it serves.
 INDEXES = f"""
     SELECT format('%I on %I.%I', ic.relname, n.nspname, c.relname), jsonb_build_object(
-        'definition', pg_get_indexdef(i.indexrelid),
+        'definition', {_without_storage("pg_get_indexdef(i.indexrelid)")},
         'unique', i.indisunique,
         'valid', i.indisvalid AND i.indisready AND i.indislive)
     {_FROM_RELATIONS}
