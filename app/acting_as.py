@@ -21,7 +21,7 @@ from __future__ import annotations
 import json
 import re
 import weakref
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
 from functools import lru_cache
 from itertools import count
@@ -33,6 +33,8 @@ from sqlalchemy import event
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 from sqlalchemy.orm import Session, SessionTransaction, scoped_session
+
+from .models import Base
 
 
 class ActingError(RuntimeError):
@@ -368,21 +370,96 @@ def _explained(error: DBAPIError, role: str) -> LoginError | None:
 
 _LOGIN = sa.text(
     """
-    SELECT session_user::text AS login, login.rolsuper AS is_superuser, login.rolbypassrls AS bypasses,
-           pg_has_role(session_user, tables.relowner, 'USAGE') AS owns, wanted.name AS role,
-           role.oid IS NOT NULL AS exists,
-           pg_has_role(session_user, role.oid, 'USAGE') AS inherits,
+    WITH login AS (
+      SELECT r.oid, r.rolname, r.rolsuper, r.rolbypassrls FROM pg_roles AS r WHERE r.rolname = session_user
+    ), wanted AS (
+      SELECT w.name, r.oid FROM unnest(CAST(:roles AS text[])) AS w (name) LEFT JOIN pg_roles AS r ON r.rolname = w.name
+    ), tables AS (
+      SELECT c.oid, c.relname, c.relowner, c.relacl FROM pg_class AS c
+      WHERE c.relnamespace = to_regnamespace('public') AND c.relkind = 'r' AND c.relname = ANY (CAST(:tables AS text[]))
+    ), owner AS (
+      SELECT t.relowner AS oid, r.rolname FROM tables AS t JOIN pg_roles AS r ON r.oid = t.relowner
+      WHERE t.relname = 'conversations'
+    ), edge AS (  -- what the login is a member of; since PostgreSQL 16 each grantor's membership has its own options
+      SELECT r.oid, r.rolname, r.oid IN (SELECT w.oid FROM wanted AS w) AS is_wanted,
+             bool_or(coalesce((to_jsonb(m) ->> 'set_option')::boolean, true) OR m.admin_option) AS sets,
+             bool_or(coalesce((to_jsonb(m) ->> 'inherit_option')::boolean, l.rolinherit)) AS inherits,
+             jsonb_agg(CASE WHEN to_jsonb(m) ? 'inherit_option' THEN pg_get_userbyid(m.grantor) END) AS grantors
+      FROM pg_auth_members AS m JOIN pg_roles AS r ON r.oid = m.roleid
+      JOIN pg_roles AS l ON l.oid = m.member JOIN login AS u ON u.oid = l.oid
+      GROUP BY r.oid, r.rolname
+    ), power AS (
+      SELECT DISTINCT r.rolname AS role, e.rolname AS via, e.is_wanted, e.grantors
+      FROM pg_roles AS r CROSS JOIN login AS l CROSS JOIN edge AS e
+      WHERE e.sets AND r.oid <> l.oid AND r.oid NOT IN (SELECT w.oid FROM wanted AS w WHERE w.oid IS NOT NULL)
+        AND (r.rolsuper OR r.rolbypassrls OR r.oid IN (SELECT o.oid FROM owner AS o))
+        AND (e.oid = r.oid OR pg_has_role(e.oid, r.oid, 'MEMBER'))
+        AND (pg_has_role(l.oid, r.oid, 'MEMBER WITH ADMIN OPTION') OR pg_has_role(l.oid, r.oid,
+               CASE WHEN current_setting('server_version_num')::integer >= 160000 THEN 'SET' ELSE 'MEMBER' END))
+    ), creates AS (
+      SELECT DISTINCT o.what, o.name, CASE x.grantee WHEN 0 THEN 'PUBLIC' ELSE pg_get_userbyid(x.grantee) END AS role,
+             x.grantee = o.owner AS owns, e.rolname AS via, e.grantors
+      FROM (
+        SELECT 'DATABASE' AS what, d.datname::text AS name, d.datdba AS owner,
+               coalesce(d.datacl, acldefault('d', d.datdba)) AS acl
+        FROM pg_database AS d WHERE d.datname = current_database()
+        UNION ALL
+        SELECT 'SCHEMA', n.nspname::text, n.nspowner, coalesce(n.nspacl, acldefault('n', n.nspowner))
+        FROM pg_namespace AS n WHERE n.nspname = 'public'
+      ) AS o
+      CROSS JOIN LATERAL aclexplode(o.acl) AS x CROSS JOIN login AS l
+      LEFT JOIN edge AS e
+        ON e.inherits AND x.grantee NOT IN (0, l.oid) AND (e.oid = x.grantee OR pg_has_role(e.oid, x.grantee, 'USAGE'))
+      WHERE x.privilege_type = 'CREATE'
+        AND CASE x.grantee WHEN 0 THEN true ELSE pg_has_role(l.oid, x.grantee, 'USAGE') END
+    ), rights AS (
+      SELECT e.rolname AS role, e.grantors, jsonb_agg(DISTINCT t.relname ORDER BY t.relname) AS tables
+      FROM tables AS t CROSS JOIN LATERAL aclexplode(t.relacl) AS x CROSS JOIN login AS l
+      JOIN edge AS e ON e.inherits AND NOT e.is_wanted AND x.grantee <> t.relowner
+        AND (e.oid = x.grantee OR x.grantee <> 0 AND pg_has_role(e.oid, x.grantee, 'USAGE'))
+      WHERE x.grantee NOT IN (SELECT w.oid FROM wanted AS w WHERE w.oid IS NOT NULL)
+      GROUP BY e.rolname, e.grantors
+      UNION ALL
+      SELECT l.rolname, NULL, jsonb_agg(DISTINCT t.relname ORDER BY t.relname)
+      FROM tables AS t CROSS JOIN LATERAL aclexplode(t.relacl) AS x JOIN login AS l ON l.oid = x.grantee
+      WHERE x.privilege_type IN ('TRUNCATE', 'REFERENCES', 'TRIGGER')
+      GROUP BY l.rolname
+    ), setting AS (
+      SELECT s.setrole <> 0 AS of_login, s.setdatabase <> 0 AS of_database, split_part(c, '=', 1) AS name,
+             string_to_array(replace(substr(c, strpos(c, '=') + 1), '"', ''), ', ') AS listed
+      FROM pg_db_role_setting AS s CROSS JOIN unnest(s.setconfig) AS c
+      WHERE s.setrole IN (SELECT l.oid FROM login AS l UNION ALL SELECT 0::oid)
+        AND s.setdatabase IN (SELECT d.oid FROM pg_database AS d WHERE d.datname = current_database()
+                              UNION ALL SELECT 0::oid)
+    ), defeat AS (
+      SELECT s.name, s.of_login, s.of_database FROM setting AS s
+      WHERE s.name = 'role' AND s.listed <> '{none}' OR s.name = 'session_authorization'
+        OR s.name = 'row_security' AND s.listed <> '{on}' OR s.name LIKE 'request.%'
+        OR s.name LIKE 'chat\\_schema.%'
+        OR s.name = 'search_path' AND ('public' <> ALL (s.listed) OR EXISTS (
+          SELECT FROM pg_namespace AS n CROSS JOIN login AS l
+          WHERE (n.nspname::text = ANY (s.listed) OR '$user' = ANY (s.listed) AND n.nspname = l.rolname)
+            AND n.nspname <> 'public' AND n.nspname NOT LIKE 'pg\\_%'
+            AND (EXISTS (SELECT FROM pg_class AS c WHERE c.relnamespace = n.oid
+                         AND c.relname = ANY (CAST(:tables AS text[])))
+              OR EXISTS (SELECT FROM aclexplode(n.nspacl) AS x WHERE x.privilege_type = 'CREATE'
+                         AND (x.grantee = 0 OR x.grantee IN (SELECT w.oid FROM wanted AS w))))))
+    )
+    SELECT l.rolname::text AS login, l.rolsuper AS is_superuser, l.rolbypassrls AS bypasses,
+           pg_has_role(l.oid, o.oid, 'USAGE') AS owns, o.rolname AS owner, current_database() AS database,
+           w.name AS role, w.oid IS NOT NULL AS exists,
+           pg_has_role(l.oid, w.oid, 'USAGE') AS inherits,
            pg_has_role(
-             session_user, role.oid,
-             CASE WHEN current_setting('server_version_num')::integer >= 160000 THEN 'SET' ELSE 'MEMBER' END
-           ) AS may_become
-    FROM pg_roles AS login
-    CROSS JOIN unnest(CAST(:roles AS text[])) AS wanted (name)
-    LEFT JOIN pg_roles AS role ON role.rolname = wanted.name
-    LEFT JOIN pg_class AS tables ON tables.oid = to_regclass('public.conversations')
-    WHERE login.rolname = session_user
+             l.oid, w.oid, CASE WHEN current_setting('server_version_num')::integer >= 160000 THEN 'SET' ELSE 'MEMBER' END
+           ) AS may_become,
+           (SELECT jsonb_agg(p) FROM power AS p) AS powers,
+           (SELECT jsonb_agg(c) FROM creates AS c) AS creates,
+           (SELECT jsonb_agg(r) FROM rights AS r) AS rights,
+           (SELECT jsonb_agg(d) FROM defeat AS d) AS settings
+    FROM login AS l CROSS JOIN wanted AS w LEFT JOIN owner AS o ON true
     """
 )
+_TABLES = [table.name for table in Base.metadata.sorted_tables]
 
 
 def check_login(
@@ -395,12 +472,14 @@ def check_login(
     """Raise :class:`LoginError` unless policies bind the login where :func:`acting_as` was forgotten. One round trip.
 
     Fit is a login that may become ``role`` and ``service_role`` (None: a service that acts for users only) and that by
-    itself sees nothing: no superuser, no BYPASSRLS, not the owner of the tables, inheriting nothing of service_role.
+    itself sees nothing and can make nothing: no superuser, no BYPASSRLS, not the owner of the tables nor one who may
+    become any of these, no rights on the tables by other roles, none to create in the database or in schema public (for
+    PUBLIC neither: a stranger's operators would be called), no settings that choose role, claims or another path.
     ``switches_role=True`` is the service's word that each of its statements runs within a block; then only the first
     is asked for.
     """
     roles = [role] if service_role is None else [role, service_role]
-    found = connection.execute(_LOGIN, {"roles": roles}).all()
+    found = connection.execute(_LOGIN, {"roles": roles, "tables": _TABLES}).all()
     for row in found:
         if not row.exists:
             raise LoginError(
@@ -441,6 +520,84 @@ def check_login(
             f"  REVOKE {name} FROM {login};  -- from PostgreSQL 16 on, a grant keeps the INHERIT it was made with\n"
             f"  GRANT {name} TO {login};"
         )
+    for explained in (_powers, _rights, _creates, _settings):
+        problems = list(explained(found[0], quoted))
+        if problems:
+            what = "; ".join(dict.fromkeys(problem for problem, _ in problems))
+            statements = dict.fromkeys(statement for _, several in problems for statement in several)
+            raise LoginError(
+                f"The login {login} {what}. Have an administrator run:\n  " + "\n  ".join(statements)
+            )
+
+
+_Quote = Callable[[str], str]
+_Problems = Iterator[tuple[str, list[str]]]
+
+
+def _powers(found: sa.Row[Any], quoted: _Quote) -> _Problems:
+    """Explain each role that the login may become and that policies do not bind."""
+    for each in found.powers or ():
+        role, via = quoted(each["role"]), quoted(each["via"])
+        problem = f"may become {role}, whom policies do not bind, so one SET ROLE shows the rows of every user"
+        if each["is_wanted"]:
+            yield problem, [f"REVOKE {role} FROM {via};"]
+        else:
+            yield problem, [f"REVOKE {via} FROM {quoted(found.login)}{by};" for by in _grantors(each, quoted)]
+
+
+def _rights(found: sa.Row[Any], quoted: _Quote) -> _Problems:
+    """Explain each right on the tables that the login has without switching its role."""
+    for each in found.rights or ():
+        tables = ", ".join(f"public.{quoted(table)}" for table in each["tables"])
+        if each["role"] == found.login:
+            problem = f"has rights on {tables} that policies do not bind"
+            yield problem, [f"REVOKE TRUNCATE, REFERENCES, TRIGGER ON TABLE {tables} FROM {quoted(found.login)};"]
+        else:
+            problem = f"has rights on {tables} through {quoted(each['role'])}, without acting for anybody"
+            yield problem, _to_stop_inheriting(each["role"], each, found.login, quoted)
+
+
+def _creates(found: sa.Row[Any], quoted: _Quote) -> _Problems:
+    """Explain each place where the login, or everybody, can create what is called in place of something else."""
+    for each in found.creates or ():
+        target = f"{each['what']} {quoted(each['name'])}"
+        everybody = "lives where everybody" if each["role"] == "PUBLIC" else "itself"
+        problem = f"{everybody} can create objects in {target.lower()}, which statements may call in place of others"
+        if each["via"] is not None:
+            yield problem, _to_stop_inheriting(each["via"], each, found.login, quoted)
+        elif each["owns"]:
+            database = f"ALTER DATABASE {quoted(found.database)} OWNER TO {quoted(found.owner)};"
+            schema = f"ALTER {target} OWNER TO pg_database_owner;"
+            yield problem, [schema if each["role"] == found.login and each["what"] == "SCHEMA" else database]
+        else:
+            grantee = each["role"] if each["role"] == "PUBLIC" else quoted(each["role"])
+            yield problem, [f"REVOKE CREATE ON {target} FROM {grantee};"]
+
+
+def _settings(found: sa.Row[Any], quoted: _Quote) -> _Problems:
+    """Explain each setting with which a session of the login begins as somebody, or elsewhere."""
+    for each in found.settings or ():
+        database = quoted(found.database)
+        if each["of_login"]:
+            subject = f"ROLE {quoted(found.login)}" + (f" IN DATABASE {database}" if each["of_database"] else "")
+        else:
+            subject = f"DATABASE {database}" if each["of_database"] else "ROLE ALL"
+        problem = f"begins its sessions with {each['name']} set, so statements outside acting_as() act as somebody"
+        if each["name"] in ("search_path", "row_security"):
+            problem = f"begins its sessions with {each['name']} set, so that statements meet other tables or fail"
+        yield problem, [f"ALTER {subject} RESET {each['name']};"]
+
+
+def _to_stop_inheriting(role: str, each: Mapping[str, Any], login: str, quoted: _Quote) -> list[str]:
+    """Since PostgreSQL 16 a membership has its own INHERIT, for each grantor; before, the login has."""
+    return [
+        f"GRANT {quoted(role)} TO {quoted(login)} WITH INHERIT FALSE{by};" if by else f"ALTER ROLE {quoted(login)} NOINHERIT;"
+        for by in _grantors(each, quoted)
+    ]
+
+
+def _grantors(each: Mapping[str, Any], quoted: _Quote) -> list[str]:
+    return [f" GRANTED BY {quoted(name)}" if name else "" for name in each["grantors"]]
 
 
 async def check_login_async(
