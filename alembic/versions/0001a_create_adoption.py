@@ -39,7 +39,8 @@ depends_on = None
 #   publications        send rows without asking policies; Supabase's, of conversations and messages, is documented
 #   inheritance         rows read through a parent meet the parent's policies; a child's rows stand in our tables
 #   foreign keys        of tables of other roles: they learn which keys exist and can block a deletion
-# `keepable` is what may be recorded as the team's where it stood before the chain. A client's CREATE or a setting that
+# `object` is what an object is called where only tables are renamed: a change of a column's type makes its constraints
+# anew, with other oids. `keepable` is what may be recorded as the team's where it stood before the chain. A client's CREATE or a setting that
 # turns policies off is not.
 SURROUNDINGS = r"""
     CREATE FUNCTION chat_internal.table_owner() RETURNS oid
@@ -168,7 +169,7 @@ SURROUNDINGS = r"""
       SELECT 'constraints', pg_catalog.format('%I on %s', k.conname, o.name), 'rows may break it',
         pg_catalog.jsonb_build_object(
           'definition', pg_catalog.regexp_replace(pg_catalog.pg_get_constraintdef(k.oid), ' NOT VALID$', '')),
-        'constraint ' || k.oid, true, true
+        pg_catalog.concat_ws(' ', 'constraint', k.conrelid, k.conname), true, true
       FROM ours AS o JOIN pg_catalog.pg_constraint AS k ON k.conrelid = o.oid
       WHERE k.contype IN ('c', 'f', 'p', 'u', 'x') AND (NOT k.convalidated
         OR EXISTS (SELECT FROM pg_catalog.pg_trigger AS g WHERE g.tgconstraint = k.oid AND g.tgenabled <> 'O'))
@@ -177,7 +178,7 @@ SURROUNDINGS = r"""
       SELECT DISTINCT 'rules', pg_catalog.format('%I on %I.%I', r.rulename, n.nspname, c.relname),
         'other statements run in place of those on ' || o.name || ', or beside others on it',
         pg_catalog.jsonb_build_object('definition', pg_catalog.pg_get_ruledef(r.oid), 'enabled', r.ev_enabled <> 'D'),
-        'rule ' || r.oid, true, true
+        pg_catalog.concat_ws(' ', 'rule', r.ev_class, r.rulename), true, true
       FROM ours AS o JOIN pg_catalog.pg_depend AS d ON d.refobjid = o.oid
         AND d.refclassid = 'pg_catalog.pg_class'::regclass AND d.classid = 'pg_catalog.pg_rewrite'::regclass
       JOIN pg_catalog.pg_rewrite AS r ON r.oid = d.objid AND r.rulename <> '_RETURN'
@@ -194,7 +195,7 @@ SURROUNDINGS = r"""
           'function_owner', pg_catalog.pg_get_userbyid(p.proowner),
           'function_trusted', chat_internal.is_trusted(p.proowner),
           'settings', pg_catalog.to_jsonb(coalesce(p.proconfig, '{}')), 'body', p.prosrc),
-        'trigger ' || g.oid, true, true
+        pg_catalog.concat_ws(' ', 'trigger', g.tgrelid, g.tgname), true, true
       FROM ours AS o JOIN pg_catalog.pg_trigger AS g ON g.tgrelid = o.oid AND NOT g.tgisinternal
       JOIN pg_catalog.pg_proc AS p ON p.oid = g.tgfoid JOIN pg_catalog.pg_namespace AS f ON f.oid = p.pronamespace
       JOIN pg_catalog.pg_language AS l ON l.oid = p.prolang
@@ -365,7 +366,7 @@ SURROUNDINGS = r"""
           pg_catalog.pg_get_userbyid(c.relowner), o.name),
         pg_catalog.jsonb_build_object('definition', pg_catalog.pg_get_constraintdef(k.oid),
           'owner', pg_catalog.pg_get_userbyid(c.relowner)),
-        'constraint ' || k.oid, true, true
+        pg_catalog.concat_ws(' ', 'constraint', k.conrelid, k.conname), true, true
       FROM ours AS o JOIN pg_catalog.pg_constraint AS k ON k.confrelid = o.oid AND k.contype = 'f'
       JOIN pg_catalog.pg_class AS c ON c.oid = k.conrelid JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
       WHERE NOT chat_internal.is_trusted(c.relowner)

@@ -56,7 +56,8 @@ def upgrade() -> None:
             ),
             "constraints not validated": (
                 f"SELECT count(*) FROM pg_catalog.pg_constraint AS c WHERE NOT c.convalidated AND c.conrelid IN ({TABLES})"
-                " AND NOT EXISTS (SELECT FROM chat_internal.kept AS k WHERE k.object = 'constraint ' || c.oid)"
+                " AND NOT EXISTS (SELECT FROM chat_internal.kept AS k"
+                " WHERE k.object = pg_catalog.concat_ws(' ', 'constraint', c.conrelid, c.conname))"
             ),
             "indexes not valid": (
                 f"SELECT count(*) FROM pg_catalog.pg_index WHERE NOT indisvalid AND indrelid IN ({TABLES})"

@@ -208,8 +208,9 @@ def test_a_login_that_only_seems_fit_is_told_why_and_the_statements_make_it_fit(
     planted = [each.format(login="{login}", database=database) for each in statements]
     with connected(owners, *FIT, *planted) as connection:
         said = told(connection)
-        assert told_so in said
         assert f"The login {UNFIT} " in said
+        if "inherits the rights of service_role" not in said:  # before 16 a login inherits from all its roles or none
+            assert told_so in said
         follow(owners, said)
         check_login(connection)
 
