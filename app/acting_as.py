@@ -450,7 +450,8 @@ _LOGIN = sa.text(
            w.name AS role, w.oid IS NOT NULL AS exists,
            pg_has_role(l.oid, w.oid, 'USAGE') AS inherits,
            pg_has_role(
-             l.oid, w.oid, CASE WHEN current_setting('server_version_num')::integer >= 160000 THEN 'SET' ELSE 'MEMBER' END
+             l.oid, w.oid,
+             CASE WHEN current_setting('server_version_num')::integer >= 160000 THEN 'SET' ELSE 'MEMBER' END
            ) AS may_become,
            (SELECT jsonb_agg(p) FROM power AS p) AS powers,
            (SELECT jsonb_agg(c) FROM creates AS c) AS creates,
@@ -525,9 +526,7 @@ def check_login(
         if problems:
             what = "; ".join(dict.fromkeys(problem for problem, _ in problems))
             statements = dict.fromkeys(statement for _, several in problems for statement in several)
-            raise LoginError(
-                f"The login {login} {what}. Have an administrator run:\n  " + "\n  ".join(statements)
-            )
+            raise LoginError(f"The login {login} {what}. Have an administrator run:\n  " + "\n  ".join(statements))
 
 
 _Quote = Callable[[str], str]
@@ -591,7 +590,9 @@ def _settings(found: sa.Row[Any], quoted: _Quote) -> _Problems:
 def _to_stop_inheriting(role: str, each: Mapping[str, Any], login: str, quoted: _Quote) -> list[str]:
     """Since PostgreSQL 16 a membership has its own INHERIT, for each grantor; before, the login has."""
     return [
-        f"GRANT {quoted(role)} TO {quoted(login)} WITH INHERIT FALSE{by};" if by else f"ALTER ROLE {quoted(login)} NOINHERIT;"
+        f"GRANT {quoted(role)} TO {quoted(login)} WITH INHERIT FALSE{by};"
+        if by
+        else f"ALTER ROLE {quoted(login)} NOINHERIT;"
         for by in _grantors(each, quoted)
     ]
 

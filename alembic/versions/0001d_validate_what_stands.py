@@ -2,11 +2,11 @@
 
 What:   chat_internal.adoption_obstacles(), asked once: tables that are none or belong to another login or another
         application, both conversations and chat_sessions, rows that this schema cannot hold, and rows whose owner is
-        not the owner of what they hang on. What the team has on and over these tables is noted as theirs.
+        not the owner of what they hang on.
 Why:    a chain that stops halfway leaves a database between two shapes. Which of two owners is right is not guessed
         at: the operator decides by -x on-owner-mismatch=move.
-Locks:  AccessShare: of what stands it only reads.
-Undone: the function is dropped, and nothing is noted any more.
+Locks:  AccessShare: reads only.
+Undone: the function is dropped.
 
 Revision ID: 0001d
 Revises: 0001c
@@ -122,9 +122,7 @@ def upgrade() -> None:
     )
     op.grant_only("FUNCTION chat_internal.adoption_obstacles(boolean)")
     op.refuse_obstacles()
-    op.sql("DO $$ BEGIN PERFORM chat_internal.note_surroundings(); END $$")
 
 
 def downgrade() -> None:
-    op.sql("DELETE FROM chat_internal.kept")
     op.sql("DROP FUNCTION chat_internal.adoption_obstacles(boolean)")

@@ -55,7 +55,8 @@ def upgrade() -> None:
                 " WHERE NOT EXISTS (SELECT FROM public.conversations AS c WHERE c.user_id = m.user_id)"
             ),
             "constraints not validated": (
-                f"SELECT count(*) FROM pg_catalog.pg_constraint AS c WHERE NOT c.convalidated AND c.conrelid IN ({TABLES})"
+                "SELECT count(*) FROM pg_catalog.pg_constraint AS c"
+                f" WHERE NOT c.convalidated AND c.conrelid IN ({TABLES})"
                 " AND NOT EXISTS (SELECT FROM chat_internal.kept AS k"
                 " WHERE k.object = pg_catalog.concat_ws(' ', 'constraint', c.conrelid, c.conname))"
             ),

@@ -107,7 +107,9 @@ def compare(expected: Snapshot, found: Snapshot, context: Context = Context()) -
                     changed.append(Difference(kind, identity, wanted, had, context=context))
                 if strangers:
                     nothing: dict[str, list[str]] = {role: [] for role in strangers}
-                    extras.append(Difference(kind, identity, {"grants": nothing}, {"grants": strangers}, context=context))
+                    extras.append(
+                        Difference(kind, identity, {"grants": nothing}, {"grants": strangers}, context=context)
+                    )
     return Comparison(tuple(missing), tuple(changed), tuple(dangerous), tuple(extras))
 
 

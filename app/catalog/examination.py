@@ -1,4 +1,4 @@
-"""Everything that `chat-schema verify` asks of a catalog: our objects, our roles, and what others have made around them.
+"""What `chat-schema verify` asks of a catalog: our objects, our roles, and what others have made around them.
 
 What stands around our tables is listed by chat_internal.surroundings(), which the chain makes; so adoption records by
 the same function what the team had before. It is called only where the comparison has found it to be ours.
@@ -22,7 +22,16 @@ from .snapshot import Snapshot, reading, take_snapshot
 # A migrating role of a hosted platform gives service_role BYPASSRLS: its policies let it at every row anyway.
 _ATTRIBUTES = ("superuser", "bypassrls", "createrole", "createdb", "replication", "login")
 _OURS = {"readers": "views", "definers": "functions", "foreign keys": "constraints"}
-_LISTING = ("table_owner()", "is_trusted(oid)", "sees_all(oid)", "reached_by(aclitem[], oid, text[])", "surroundings()")
+_LISTING = (
+    "our_relations()",
+    "table_owner()",
+    "is_trusted(oid)",
+    "sees_all(oid)",
+    "reached_by(aclitem[], oid, text[])",
+    "objects_around()",
+    "rights_around()",
+    "surroundings()",
+)
 _NEEDED = {
     *(("functions", f"chat_internal.{name}") for name in _LISTING),
     ("tables", "chat_internal.kept"),
@@ -64,7 +73,10 @@ def examine(connection: Connection, expected: Snapshot, roles: Roles) -> Examina
         context = Context(owner, named, expected)
         comparison = compare(expected, snapshot, context)
         parameters = {"logical": [*named], "actual": [*named.values()], "owner": owner}
-        attributes = {name: found for name, found in connection.execute(text(queries.ROLES), parameters)}
+        attributes: dict[str, Any] = {
+            name: found
+            for name, found in connection.execute(text(queries.ROLES), parameters)  # noqa: C416
+        }
         memberships = [
             Difference("memberships", identity, None, found, _membership(found), context)
             for identity, found in connection.execute(text(queries.MEMBERSHIPS), parameters)
@@ -73,16 +85,19 @@ def examine(connection: Connection, expected: Snapshot, roles: Roles) -> Examina
             (each.kind, each.identity) in _NEEDED and each.kind == "functions" for each in comparison.changed
         )
         around = list(connection.execute(text(queries.SURROUNDINGS))) if seen else []
-        recorded = {
-            (kind, identity): properties for kind, identity, properties in connection.execute(text(queries.KEPT))
-        } if seen else {}
+        recorded = (
+            {(kind, identity): properties for kind, identity, properties in connection.execute(text(queries.KEPT))}
+            if seen
+            else {}
+        )
     others = [
         (Difference(kind, identity, None, properties, says, context), weakens)
         for kind, identity, says, properties, weakens in around
         if identity not in expected.get(_OURS.get(kind, kind), {})
     ]
-    return _sorted_out(comparison, [*_attributes(attributes, context), *memberships], others, recorded, seen,
-                       roles.anon)
+    return _sorted_out(
+        comparison, [*_attributes(attributes, context), *memberships], others, recorded, seen, roles.anon
+    )
 
 
 def keep(connection: Connection, found: Examination, identities: Sequence[str]) -> list[Difference]:

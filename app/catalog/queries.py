@@ -2,9 +2,9 @@
 
 Each takes `:schemas` (text[]), reads pg_catalog alone and is run under `search_path = pg_catalog, pg_temp`, so that
 deparsed texts qualify every name of ours. Roles come back by name and grants as
-[[grantee, privilege, grantable, grantor], ...]; `snapshot` turns both into what reads alike on every platform. Part of a
-table is identified as `name on table`. Storage settings that change no meaning (fillfactor, statistics, tablespace,
-autovacuum, costs) are left out.
+[[grantee, privilege, grantable, grantor], ...]; `snapshot` turns both into what reads alike on every platform. Part
+of a table is identified as `name on table`. Storage settings that change no meaning (fillfactor, statistics,
+tablespace, autovacuum, costs) are left out.
 """
 
 
@@ -31,6 +31,7 @@ _RELATION_GRANTS = _acl("""
     UNION ALL
     SELECT x.grantor, x.grantee, format('%s (%I)', x.privilege_type, g.attname), x.is_grantable
     FROM pg_attribute g, aclexplode(g.attacl) x WHERE g.attrelid = c.oid AND NOT g.attisdropped""")
+
 
 def _without_storage(definition: str) -> str:
     """Leave out fillfactor and the like, which change no meaning."""
@@ -75,8 +76,8 @@ COLUMNS = f"""
     LEFT JOIN pg_attrdef d ON d.adrelid = c.oid AND d.adnum = a.attnum
     WHERE c.relkind IN ('r', 'p', 'f')"""
 
-# NOT NULL is a constraint since PostgreSQL 18; here it is a property of the column on every version. ALTER
-# TABLE ... DISABLE (or ENABLE REPLICA) TRIGGER ALL also stops the internal triggers that enforce a key, on either of its tables.
+# NOT NULL is a constraint since PostgreSQL 18; here it is a property of the column on every version. ALTER TABLE ...
+# DISABLE (or ENABLE REPLICA) TRIGGER ALL also stops the internal triggers that enforce a key, on either of its tables.
 CONSTRAINTS = f"""
     SELECT format('%I on %I.%I', k.conname, n.nspname, c.relname), jsonb_build_object(
         'type', CASE k.contype WHEN 'c' THEN 'check' WHEN 'f' THEN 'foreign key' WHEN 'p' THEN 'primary key'
@@ -255,7 +256,8 @@ MEMBERSHIPS = """
             AND (r.rolsuper OR r.rolcreaterole OR r.rolcreatedb OR r.rolreplication OR r.rolname ~ '^pg_'
                 OR r.oid IN (SELECT a.oid FROM administrator a)
                 OR r.rolbypassrls AND (c.logical <> 'service_role')
-                OR c.logical <> 'service_role' AND r.oid IN (SELECT s.oid FROM client s WHERE s.logical = 'service_role')
+                OR c.logical <> 'service_role'
+                    AND r.oid IN (SELECT s.oid FROM client s WHERE s.logical = 'service_role')
                 OR c.logical = 'anon' AND r.oid IN (SELECT s.oid FROM client s WHERE s.logical = 'authenticated'))
     ) g
     WHERE g.names IS NOT NULL
@@ -277,7 +279,8 @@ SURROUNDINGS = """
     SELECT kind, identity, says, properties, weakens FROM chat_internal.surroundings() ORDER BY kind, identity"""
 KEPT = "SELECT kind, identity, properties FROM chat_internal.kept WHERE properties IS NOT NULL"
 KEEP = """
-    INSERT INTO chat_internal.kept AS k (kind, identity, properties) VALUES (:kind, :identity, CAST(:properties AS jsonb))
+    INSERT INTO chat_internal.kept AS k (kind, identity, properties)
+    VALUES (:kind, :identity, CAST(:properties AS jsonb))
     ON CONFLICT (kind, identity) DO UPDATE SET properties = EXCLUDED.properties, object = NULL"""
 
 # As chat_internal.has_auth_users(), which may be missing from what is to be verified.

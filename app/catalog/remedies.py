@@ -64,7 +64,7 @@ def mend(
     identity: str,
     expected: Properties | None,
     found: Properties | None,
-    context: Context = Context(),  # noqa: B008  it is frozen
+    context: Context = Context(),
 ) -> Mend:
     """Give the statements for an object that is missing (no `found`), unwanted (no `expected`) or changed."""
     if found is None:
@@ -74,8 +74,11 @@ def mend(
     if kind == "roles":
         return _attributes(identity, expected, context)
     whole = context.expected.get(kind, {}).get(identity, expected)
-    changed = Mend((), note=_GONE) if kind == "tables" and "type" in expected else _to_alter(kind, identity, expected,
-                                                                                            found, whole, context)
+    changed = (
+        Mend((), note=_GONE)
+        if kind == "tables" and "type" in expected
+        else _to_alter(kind, identity, expected, found, whole, context)
+    )
     grants, by = _to_grant(kind, identity, expected, found, whole, context)
     return Mend((*changed.statements, *grants), changed.by or by, changed.note)
 
@@ -110,8 +113,11 @@ def _to_create(kind: str, identity: str, expected: Properties, context: Context)
             return Mend((), note="It comes with its column, which is reported too.")
         return Mend((f"CREATE SEQUENCE {identity};", *_grants_of(kind, identity, expected, context)))
     if kind == "roles":
-        return Mend((f"CREATE ROLE {context.role(identity)} NOLOGIN;",), SUPERUSER,
-                    "What was granted to it went with it: verify again afterwards.")
+        return Mend(
+            (f"CREATE ROLE {context.role(identity)} NOLOGIN;",),
+            SUPERUSER,
+            "What was granted to it went with it: verify again afterwards.",
+        )
     return Mend((), note=_GONE)
 
 
@@ -254,11 +260,10 @@ def _to_alter(
             statements.append(f"REINDEX INDEX CONCURRENTLY {index};")
     elif kind == "triggers":
         if "definition" in expected:
-            statements.append(
-                f"{whole['definition'].replace('CREATE TRIGGER', 'CREATE OR REPLACE TRIGGER', 1)};"
-            )
+            statements.append(f"{whole['definition'].replace('CREATE TRIGGER', 'CREATE OR REPLACE TRIGGER', 1)};")
         if "enabled" in expected:
             statements.append(f"ALTER TABLE {table} ENABLE TRIGGER {name};")
+            by = "" if table in _ours(context) else SUPERUSER  # auth.users is the platform's
     elif kind == "columns":
         statements += _column_changes(name, table, expected, found, whole)
     elif kind == "functions":
@@ -278,9 +283,7 @@ def _to_enable(triggers: list[str]) -> list[str]:
     ]
 
 
-def _column_changes(
-    name: str, table: str, expected: Properties, found: Properties, whole: Properties
-) -> Iterator[str]:
+def _column_changes(name: str, table: str, expected: Properties, found: Properties, whole: Properties) -> Iterator[str]:
     alter = f"ALTER TABLE {table} ALTER COLUMN {name}"
     if {"type", "collation"} & {*expected}:
         collation = whole["collation"] or ('pg_catalog."default"' if found.get("collation") else "")
@@ -340,9 +343,10 @@ def _view_changes(
     if "definition" in expected:
         yield _view(identity, whole, context)[0]
     elif "options" in expected:
-        surplus = sorted({each.partition("=")[0] for each in found["options"]} - {
-            each.partition("=")[0] for each in whole["options"]
-        })
+        surplus = sorted(
+            {each.partition("=")[0] for each in found["options"]}
+            - {each.partition("=")[0] for each in whole["options"]}
+        )
         if surplus:
             yield f"ALTER VIEW {identity} RESET ({', '.join(surplus)});"
         yield f"ALTER VIEW {identity} SET ({', '.join(whole['options'])});"
@@ -487,12 +491,11 @@ def _role(name: str) -> str:
 
 def _strangers(identity: str, found: Properties, context: Context) -> Mend:
     what, _, name = found["target"].partition(" ")
-    if found["privileges"] == ["OWNER"]:
-        return Mend((f"ALTER SCHEMA {name} OWNER TO pg_database_owner;",), SUPERUSER)
-    privileges = ["CREATE"] if what == "database" else [each for each in found["privileges"] if each != "OWNER"]
-    statement = (
-        f"REVOKE {', '.join(privileges)} ON {what.upper()} {name} FROM {_role(found['role'])} CASCADE;"
-    )
+    if "OWNER" in found["privileges"]:
+        owner = "pg_database_owner" if what == "schema" else context.role("owner")
+        return Mend((f"ALTER {what.upper()} {name} OWNER TO {owner};",), SUPERUSER)
+    privileges = ["CREATE"] if what == "database" else found["privileges"]
+    statement = f"REVOKE {', '.join(privileges)} ON {what.upper()} {name} FROM {_role(found['role'])} CASCADE;"
     by = {"database": "the owner of the database", "schema": "the owner of the schema"}.get(what, "")
     return Mend((statement,), by)
 
@@ -500,10 +503,12 @@ def _strangers(identity: str, found: Properties, context: Context) -> Mend:
 def _default_privileges(identity: str, found: Properties, context: Context) -> Mend:
     schema = f" IN SCHEMA {_quote(found['schema'])}" if found["schema"] else ""
     privileges = ", ".join(found["privileges"])
-    return Mend((
-        f"ALTER DEFAULT PRIVILEGES FOR ROLE {_quote(found['owner'])}{schema}"
-        f" REVOKE {privileges} ON {found['objects'].upper()} FROM {_role(found['role'])};",
-    ))
+    return Mend(
+        (
+            f"ALTER DEFAULT PRIVILEGES FOR ROLE {_quote(found['owner'])}{schema}"
+            f" REVOKE {privileges} ON {found['objects'].upper()} FROM {_role(found['role'])};",
+        )
+    )
 
 
 def _settings(identity: str, found: Properties, context: Context) -> Mend:

@@ -49,3 +49,17 @@ def planted(server: Server, owned_database: str) -> Iterator[sa.Connection]:
     with engine.connect() as connection:
         yield connection
         connection.rollback()
+
+
+@pytest.fixture
+def own_copy(server: Server, owned_database: str) -> Iterator[sa.Connection]:
+    """A superuser's connection to a copy of it that is this test's alone."""
+    name = f"copy_{uuid4().hex}"
+    administrator = sa.create_engine(server.url("postgres"), isolation_level="AUTOCOMMIT", poolclass=sa.NullPool)
+    with administrator.connect() as everywhere:
+        everywhere.exec_driver_sql(f'CREATE DATABASE {name} OWNER "{OWNER}" TEMPLATE {owned_database}')
+        try:
+            with sa.create_engine(server.url(name), poolclass=sa.NullPool).connect() as connection:
+                yield connection
+        finally:
+            everywhere.exec_driver_sql(f"DROP DATABASE {name} WITH (FORCE)")

@@ -9,7 +9,6 @@ import sqlalchemy as sa
 from app.catalog import Comparison, Snapshot, compare, load_expected, take_snapshot
 from tests.catalog.planting import Drift, check_drift
 
-
 DRIFTS = [
     # row level security
     Drift("ALTER TABLE messages DISABLE ROW LEVEL SECURITY", "tables", "public.messages", "row_security: expected yes"),
@@ -55,14 +54,10 @@ DRIFTS = [
         "public.get_se",
         "found none",
     ),
-    Drift(
-        "ALTER FUNCTION get_session_cost(uuid) VOLATILE", "functions", "public.get_se", "found volatile"
-    ),
+    Drift("ALTER FUNCTION get_session_cost(uuid) VOLATILE", "functions", "public.get_se", "found volatile"),
     Drift("ALTER FUNCTION get_session_cost(uuid) STRICT", "functions", "public.get_se", "strict:"),
     Drift("ALTER FUNCTION get_session_cost(uuid) LEAKPROOF", "functions", "public.get_se", "leakproof:"),
-    Drift(
-        "DROP FUNCTION get_session_cost(uuid)", "functions", "public.get_session_cost(uuid)", "is missing"
-    ),
+    Drift("DROP FUNCTION get_session_cost(uuid)", "functions", "public.get_session_cost(uuid)", "is missing"),
     # triggers
     Drift("ALTER TABLE tasks DISABLE TRIGGER tasks_updated_at", "triggers", "tasks_updated_at", "found no"),
     Drift("ALTER TABLE tasks ENABLE REPLICA TRIGGER tasks_updated_at", "triggers", "tasks_updated_at", "found replica"),
@@ -211,28 +206,20 @@ DRIFTS = [
         "created_at on public.tasks",
         "found none",
     ),
-    Drift(
-        "ALTER TABLE tasks ALTER title SET DEFAULT 'x'", "columns", "title", "found 'x'::character varying"
-    ),
+    Drift("ALTER TABLE tasks ALTER title SET DEFAULT 'x'", "columns", "title", "found 'x'::character varying"),
     Drift("ALTER TABLE tasks ALTER title DROP NOT NULL", "columns", "title", "not_null: expected yes"),
     Drift("ALTER TABLE tasks ALTER description SET NOT NULL", "columns", "description", "DROP NOT NULL"),
     Drift("ALTER TABLE messages ALTER seq SET GENERATED ALWAYS", "columns", "seq", "found always"),
     Drift('ALTER TABLE tasks ALTER title TYPE varchar(255) COLLATE "C"', "columns", "title", "collation:"),
-    Drift(
-        "ALTER TABLE tasks DROP COLUMN description", "columns", "description on public.tasks", "is missing"
-    ),
-    Drift(
-        "ALTER TABLE tasks ADD tenant text NOT NULL", "columns", "tenant on public.tasks", "not part of"
-    ),
+    Drift("ALTER TABLE tasks DROP COLUMN description", "columns", "description on public.tasks", "is missing"),
+    Drift("ALTER TABLE tasks ADD tenant text NOT NULL", "columns", "tenant on public.tasks", "not part of"),
     # tables and what else can stand on them
     Drift("DROP TABLE tasks", "tables", "public.tasks", "table public.tasks is missing", mends=False, also=None),
     Drift("ALTER TABLE tasks SET UNLOGGED", "tables", "public.tasks", "found unlogged"),
     Drift(
         "CREATE RULE swallow AS ON INSERT TO tasks DO INSTEAD NOTHING", "rules", "swallow on public.tasks", "DROP RULE"
     ),
-    Drift(
-        "ALTER SEQUENCE messages_seq_seq INCREMENT 2", "sequences", "public.messages_seq_seq", "found 2"
-    ),
+    Drift("ALTER SEQUENCE messages_seq_seq INCREMENT 2", "sequences", "public.messages_seq_seq", "found 2"),
     # what a view, a sequence, a column and a constraint are beside their definition
     Drift("ALTER TABLE users REPLICA IDENTITY FULL", "tables", "public.users", "replica_identity: expected default"),
     Drift("ALTER TABLE messages REPLICA IDENTITY NOTHING", "tables", "public.messages", "found nothing"),
@@ -264,7 +251,9 @@ DRIFTS = [
         "RESET (security_barrier)",
     ),
     Drift("ALTER TABLE tasks ALTER completed DROP NOT NULL", "columns", "completed on public.tasks", "VALIDATE CONST"),
-    Drift("ALTER TABLE tasks ALTER completed DROP DEFAULT", "columns", "completed on public.tasks", "SET DEFAULT false"),
+    Drift(
+        "ALTER TABLE tasks ALTER completed DROP DEFAULT", "columns", "completed on public.tasks", "SET DEFAULT false"
+    ),
     Drift("ALTER TABLE tasks DROP completed", "columns", "completed on public.tasks", "DEFAULT false NOT NULL"),
     Drift("ALTER TABLE tenants ALTER name TYPE varchar(20)", "columns", "name on public.tenants", "TYPE text"),
     Drift(
@@ -324,7 +313,8 @@ DRIFTS = [
         "DROP INDEX CONCURRENTLY public.idx_messages_user_id_idempotency_key",
     ),
     Drift(
-        "DROP INDEX idx_tenant_users_user_id; CREATE INDEX idx_tenant_users_user_id ON tenant_users USING hash (user_id)",
+        "DROP INDEX idx_tenant_users_user_id;"
+        " CREATE INDEX idx_tenant_users_user_id ON tenant_users USING hash (user_id)",
         "indexes",
         "idx_tenant_users_user_id",
         "+CREATE INDEX idx_tenant_users_user_id ON public.tenant_users USING hash",
@@ -369,7 +359,9 @@ DRIFTS = [
     Drift("DROP FUNCTION cancel_conversation_session(uuid)", "functions", "public.cancel_con", "GRANT EXECUTE"),
     Drift("DROP TRIGGER messages_fill_owner ON messages", "triggers", "messages_fill_owner", "CREATE TRIGGER"),
     Drift(
-        "DROP TRIGGER chat_sessions_write ON chat_sessions", "triggers", "chat_sessions_write on public.chat_sessions",
+        "DROP TRIGGER chat_sessions_write ON chat_sessions",
+        "triggers",
+        "chat_sessions_write on public.chat_sessions",
         "INSTEAD OF",
     ),
     Drift(
@@ -386,6 +378,14 @@ DRIFTS = [
 @pytest.mark.parametrize("drift", DRIFTS, ids=lambda drift: drift.id)
 def test_a_drift_is_reported_by_name_and_its_remedy_mends_it(drift: Drift, planted: sa.Connection) -> None:
     check_drift(planted, drift)
+
+
+BUILT = [drift for drift in DRIFTS if "idx_" in drift.sql]
+
+
+@pytest.mark.parametrize("drift", BUILT, ids=lambda drift: drift.id)
+def test_an_index_is_mended_outside_a_transaction_as_it_is_printed(drift: Drift, own_copy: sa.Connection) -> None:
+    check_drift(own_copy, drift, concurrently=True)
 
 
 ADDITIONS = {

@@ -1,4 +1,4 @@
-"""Drifts on the three roles and what surrounds a session: attributes, memberships, settings, rights, default privileges.
+"""Drifts on the three roles and around sessions: attributes, memberships, settings, rights, default privileges.
 
 Roles and settings belong to the server, so each drift is planted in a transaction that is rolled back.
 """
@@ -68,7 +68,9 @@ DRIFTS = [
     # settings
     Drift("ALTER ROLE anon SET role = 'service_role'", "settings", "role of role anon", "ALTER ROLE anon RESET role"),
     Drift("ALTER ROLE authenticated SET row_security = off", "settings", "row_security of role auth", "that policies"),
-    Drift("ALTER ROLE service_role SET search_path = evil", "settings", "search_path of role service_role", "looked up"),
+    Drift(
+        "ALTER ROLE service_role SET search_path = evil", "settings", "search_path of role service_role", "looked up"
+    ),
     Drift(
         'ALTER ROLE "Drift Owner" SET session_replication_role = replica',
         "settings",
@@ -76,7 +78,7 @@ DRIFTS = [
         "triggers and keys are not enforced",
     ),
     Drift(
-        "ALTER ROLE authenticated SET request.jwt.claims = '{\"sub\": \"x\"}'",
+        'ALTER ROLE authenticated SET request.jwt.claims = \'{"sub": "x"}\'',
         "settings",
         "request.jwt.claims of role authenticated",
         "RESET request.jwt.claims",
@@ -109,6 +111,8 @@ DRIFTS = [
     Drift("GRANT CREATE ON SCHEMA public TO anon", "schemas", "public", "grants to anon: expected none, found CREATE"),
     Drift("GRANT CREATE ON SCHEMA chat_internal TO authenticated", "schemas", "chat_internal", "found CREATE, USAGE"),
     Drift(f'{BOB}; GRANT CREATE ON SCHEMA public TO "Bob"', "grants", '"Bob" on schema public', "stand in for others"),
+    Drift("ALTER DATABASE {database} OWNER TO authenticated", "grants", "authenticated on the database", "OWNER TO"),
+    Drift("ALTER SCHEMA public OWNER TO anon", "grants", "anon on schema public", "mend as a superuser"),
     Drift(f'{BOB}; ALTER SCHEMA public OWNER TO "Bob"', "grants", '"Bob" on schema public', "OWNER TO pg_database_own"),
     Drift(
         'ALTER DATABASE {database} SET search_path = "$user", public, extensions; CREATE SCHEMA extensions;'
@@ -162,8 +166,8 @@ FINE = {
     "a membership in a role that can do nothing": f"{GROUP}; GRANT staff TO authenticated",
     "the path that PostgreSQL has": "ALTER ROLE authenticated SET search_path = '$user', public",
     "a timeout": "ALTER ROLE anon SET statement_timeout = '3s'",
-    "settings of somebody else": f"{BOB}; ALTER ROLE \"Bob\" SET search_path = evil",
-    "default privileges of somebody else": f'{BOB}; ALTER DEFAULT PRIVILEGES FOR ROLE "Bob" GRANT ALL ON TABLES TO anon',
+    "settings of somebody else": f'{BOB}; ALTER ROLE "Bob" SET search_path = evil',
+    "default privileges of another": f'{BOB}; ALTER DEFAULT PRIVILEGES FOR ROLE "Bob" GRANT ALL ON TABLES TO anon',
     "default privileges of the owner elsewhere": """CREATE SCHEMA elsewhere;
         ALTER DEFAULT PRIVILEGES FOR ROLE "Drift Owner" IN SCHEMA elsewhere GRANT ALL ON TABLES TO anon""",
     "functions that are nobody's but the owner's": """ALTER DEFAULT PRIVILEGES FOR ROLE "Drift Owner"

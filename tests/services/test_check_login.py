@@ -188,13 +188,17 @@ UNFIT_LOGINS = {
 def owners(administrator: sa.Engine) -> Iterator[sa.Engine]:
     """The tables belong to a login of their own, and there are roles that policies do not bind."""
     with administrator.begin() as made:
-        made.execute(sa.text('CREATE ROLE "chat owner"; CREATE ROLE chat_boss SUPERUSER; CREATE ROLE chat_seer BYPASSRLS'))
+        made.execute(
+            sa.text('CREATE ROLE "chat owner"; CREATE ROLE chat_boss SUPERUSER; CREATE ROLE chat_seer BYPASSRLS')
+        )
         for table in sa.inspect(administrator).get_table_names():
             made.execute(sa.text(f'ALTER TABLE public.{table} OWNER TO "chat owner"'))
     yield administrator
     with administrator.begin() as made:
         database = administrator.url.database
-        made.execute(sa.text(f'ALTER DATABASE "{database}" OWNER TO postgres; REASSIGN OWNED BY "chat owner" TO postgres'))
+        made.execute(
+            sa.text(f'ALTER DATABASE "{database}" OWNER TO postgres; REASSIGN OWNED BY "chat owner" TO postgres')
+        )
         for role in ('"chat owner"', "chat_boss", "chat_seer", "chat_group"):
             if made.scalar(sa.text("SELECT true FROM pg_roles WHERE rolname = :name"), {"name": role.strip('"')}):
                 made.execute(sa.text(f"DROP OWNED BY {role}; DROP ROLE {role}"))
