@@ -42,7 +42,7 @@ _NEEDED = {
 
 @dataclass(frozen=True)
 class Examination:
-    """What was found. All but `kept` and `own` are faults; `seen` is False where nobody looked around."""
+    """What was found. `kept`, `own` and `noted` are no faults; `seen` is False where nobody looked around."""
 
     catalog: tuple[Difference, ...]
     roles: tuple[Difference, ...]
@@ -73,10 +73,7 @@ def examine(connection: Connection, expected: Snapshot, roles: Roles) -> Examina
         context = Context(owner, named, expected)
         comparison = compare(expected, snapshot, context)
         parameters = {"logical": [*named], "actual": [*named.values()], "owner": owner}
-        attributes: dict[str, Any] = {
-            name: found
-            for name, found in connection.execute(text(queries.ROLES), parameters)  # noqa: C416
-        }
+        attributes: dict[str, Any] = dict(connection.execute(text(queries.ROLES), parameters).tuples().all())
         memberships = [
             Difference("memberships", identity, None, found, _membership(found), context)
             for identity, found in connection.execute(text(queries.MEMBERSHIPS), parameters)

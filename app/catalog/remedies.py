@@ -413,7 +413,7 @@ def _to_grant(
             given.append(f"GRANT {', '.join(missing)} ON {target} TO {context.role(role)};")
     by = SUPERUSER if by_others else ""
     if identity == "public" and kind == "schemas" and by_owner + given:
-        by = by or "the owner of the database"
+        by = by or "the owner of schema public"
     return by_others + by_owner + given, by
 
 

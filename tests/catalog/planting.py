@@ -95,7 +95,7 @@ def acting_for(connection: sa.Connection, fault: Difference) -> Iterator[None]:
     if by in (SUPERUSER, "the owner of the schema", "the owner of that table"):
         yield
         return
-    role = OWNER if by in ("", "the owner of the database") else by.strip('"')
+    role = OWNER if by in ("", "the owner of the database", "the owner of schema public") else by.strip('"')
     connection.exec_driver_sql(f'SET ROLE "{role}"')
     yield
     connection.exec_driver_sql("RESET ROLE")

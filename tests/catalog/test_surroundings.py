@@ -346,7 +346,8 @@ def test_what_was_kept_on_another_version_of_postgresql_reads_alike(planted: sa.
     for text in (" SELECT t.title\n   FROM public.tasks t;", " SELECT title\n   FROM public.tasks t;"):
         planted.execute(
             sa.text(
-                "UPDATE chat_internal.kept SET properties = jsonb_set(properties, '{definition}', to_jsonb(CAST(:text AS text)))"
+                "UPDATE chat_internal.kept"
+                " SET properties = jsonb_set(properties, '{definition}', to_jsonb(CAST(:text AS text)))"
             ),
             {"text": text},
         )
