@@ -9,7 +9,7 @@ Undone: the table is dropped, or given back as it was found; refused while it ho
         hold as well, or that the older shape cannot hold.
 
 Revision ID: 0002
-Revises: 0001d
+Revises: 0001f
 """
 
 import sqlalchemy as sa
@@ -17,7 +17,7 @@ import sqlalchemy as sa
 from alembic import op
 
 revision = "0002"
-down_revision = "0001d"
+down_revision = "0001f"
 branch_labels = None
 depends_on = None
 

@@ -3,42 +3,63 @@
 import difflib
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from .remedies import remedies
+from .remedies import Context, Mend, mend
 from .snapshot import Snapshot
 
 _CLIENTS = frozenset({"PUBLIC", "anon", "authenticated", "service_role"})
-_SINGULAR = {"indexes": "index", "policies": "policy"}
+_SINGULAR = {
+    "indexes": "index",
+    "policies": "policy",
+    "definers": "SECURITY DEFINER function",
+    "inheritance": "inheritance",
+    "default privileges": "default privileges",
+}
 
 
 @dataclass(frozen=True)
 class Difference:
     """One object that is not as expected, with those of its properties that differ.
 
-    `expected` is None where no such object should be, `found` is None where it is missing. `str()` tells an
-    operator what to change, and the statements that do it where the catalog alone can tell.
+    `expected` is None where no such object should be, `found` is None where it is missing. `says` is what is wrong
+    with an object that is not ours. `str()` tells an operator what to change, and the statements that do it.
     """
 
     kind: str
     identity: str
     expected: Mapping[str, Any] | None
     found: Mapping[str, Any] | None
+    says: str = ""
+    context: Context = field(default=Context(), compare=False, repr=False)
+
+    @property
+    def name(self) -> str:
+        """What it is and what it is called."""
+        return f"{_SINGULAR.get(self.kind, self.kind.removesuffix('s'))} {self.identity}"
+
+    @property
+    def mend(self) -> Mend:
+        """What brings it into the shape that is expected."""
+        return mend(self.kind, self.identity, self.expected, self.found, self.context)
 
     def __str__(self) -> str:
-        name = f"{_SINGULAR.get(self.kind, self.kind.removesuffix('s'))} {self.identity}"
         if self.found is None:
-            heading, details = f"{name} is missing", _told(self.expected or {})
+            heading, details = f"{self.name} is missing", _told(self.expected or {})
+        elif self.says:
+            heading, details = f"{self.name}: {self.says}", iter(())
         elif self.expected is None:
-            heading, details = f"{name} is not part of the package", _told(self.found)
+            heading, details = f"{self.name} is not part of the package", _told(self.found)
         else:
-            heading, details = f"{name} differs", _changes(self.expected, self.found)
-        statements = remedies(self.kind, self.identity, self.expected, self.found)
-        mend = ["mend with:", *(f"  {statement}" for statement in statements)] if statements else []
-        return "\n  ".join([heading, *details, *mend])
+            heading, details = f"{self.name} differs", _changes(self.expected, self.found)
+        cure = self.mend
+        who = f" as {cure.by}" if cure.by else ""
+        lines = [line for statement in cure.statements for line in statement.splitlines()]
+        told = [f"mend{who} with:", *(f"  {line}" for line in lines)] if lines else []
+        return "\n  ".join([heading, *details, *told, *([cure.note] if cure.note else [])])
 
 
 @dataclass(frozen=True)
@@ -60,8 +81,8 @@ class Comparison:
         return self.missing + self.changed + self.dangerous
 
 
-def compare(expected: Snapshot, found: Snapshot) -> Comparison:
-    """Compare `found` with `expected`.
+def compare(expected: Snapshot, found: Snapshot, context: Context = Context()) -> Comparison:  # noqa: B008  frozen
+    """Compare `found` with `expected`; `context` is what statements that mend need to know.
 
     What stands on a missing table or in a missing schema is not reported again, nor what stands on a table of
     the database's own.
@@ -75,18 +96,20 @@ def compare(expected: Snapshot, found: Snapshot) -> Comparison:
         for identity in sorted({*ours, *theirs}):
             if identity not in theirs:
                 if _holder_is_in(found, kind, identity):
-                    missing.append(Difference(kind, identity, ours[identity], None))
+                    missing.append(Difference(kind, identity, ours[identity], None, context=context))
             elif identity not in ours:
                 if _holder_is_in(expected, kind, identity):
                     additions = dangerous if _is_dangerous(kind, theirs[identity]) else extras
-                    additions.append(Difference(kind, identity, None, theirs[identity]))
+                    additions.append(Difference(kind, identity, None, theirs[identity], context=context))
             else:
                 wanted, had, strangers = _apart(ours[identity], theirs[identity])
                 if wanted:
-                    changed.append(Difference(kind, identity, wanted, had))
+                    changed.append(Difference(kind, identity, wanted, had, context=context))
                 if strangers:
                     nothing: dict[str, list[str]] = {role: [] for role in strangers}
-                    extras.append(Difference(kind, identity, {"grants": nothing}, {"grants": strangers}))
+                    extras.append(
+                        Difference(kind, identity, {"grants": nothing}, {"grants": strangers}, context=context)
+                    )
     return Comparison(tuple(missing), tuple(changed), tuple(dangerous), tuple(extras))
 
 
@@ -160,7 +183,7 @@ def _apart(
 def _told(properties: Mapping[str, Any]) -> Iterator[str]:
     """Describe an object by what is set in it; a body would fill the screen."""
     for name, value in properties.items():
-        if value and name not in {"body", "grants", "owner"}:
+        if value and name not in {"body", "grants", "owner", "columns", "defaults"}:
             yield f"{name}: {_short(value)}"
 
 
@@ -180,7 +203,7 @@ def _changes(expected: Mapping[str, Any], found: Mapping[str, Any]) -> Iterator[
 
 def _short(value: object) -> str:
     if isinstance(value, list):
-        return ", ".join(value) or "none"
+        return ", ".join(map(str, value)) or "none"
     if isinstance(value, bool):
         return "yes" if value else "no"
     return "none" if value is None else str(value)

@@ -153,6 +153,21 @@ def refuse_obstacles(operations: Operations) -> None:
 
 
 @operation
+def keep_what_stood(operations: Operations) -> None:
+    """Record what stood before the chain, is not ours and weakens our tables, and log each; a script raises notices."""
+    settle = "SELECT chat_internal.settle_surroundings()"
+    if is_offline(operations):
+        statement(
+            operations,
+            f"DO $$ DECLARE kept text; BEGIN FOR kept IN {settle} LOOP RAISE NOTICE 'kept as yours: %', kept;"
+            " END LOOP; END $$",
+        )
+        return
+    for (kept,) in rows(operations, settle):
+        log.info("kept as yours: %s", kept)
+
+
+@operation
 def move(operations: Operations, table: str, batch: str, pending: str) -> None:
     """Backfill rows ``t`` whose owner is not that of what they hang on, if ``-x on-owner-mismatch=move`` says so."""
     if options_of(operations).moves_strays:

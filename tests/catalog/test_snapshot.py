@@ -25,7 +25,7 @@ VIEWS = {
         f" FROM {MESSAGES};"
     ),
     "SELECT id FROM users x WHERE EXISTS (SELECT FROM tasks t WHERE t.user_id = x.id)": (
-        "SELECT id FROM public.users x WHERE (EXISTS ( SELECT FROM public.tasks t WHERE (t.user_id = id)));"
+        "SELECT id FROM public.users x WHERE (EXISTS ( SELECT FROM public.tasks t WHERE (t.user_id = x.id)));"
     ),
     "SELECT id FROM users UNION SELECT id FROM tasks WHERE completed ORDER BY 1": (
         "SELECT id FROM public.users UNION SELECT tasks.id FROM public.tasks WHERE tasks.completed ORDER BY 1;"

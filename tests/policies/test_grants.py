@@ -42,6 +42,7 @@ RELATIONS: dict[str, dict[str, set[str]]] = {
     "chat_internal.adopted": NOBODY,
     "chat_internal.adopted_ordinal_seq": NOBODY,
     "chat_internal.adopted_values": NOBODY,
+    "chat_internal.kept": NOBODY,
     "chat_internal.backfill_progress": NOBODY,
     "chat_internal.role_names": NOBODY,
     "chat_internal.chat_session_arrays": NOBODY,
