@@ -73,7 +73,7 @@ def examine(connection: Connection, expected: Snapshot, roles: Roles) -> Examina
         context = Context(owner, named, expected)
         comparison = compare(expected, snapshot, context)
         parameters = {"logical": [*named], "actual": [*named.values()], "owner": owner}
-        attributes: dict[str, Any] = dict(connection.execute(text(queries.ROLES), parameters).tuples().all())
+        attributes = {row[0]: row[1] for row in connection.execute(text(queries.ROLES), parameters)}
         memberships = [
             Difference("memberships", identity, None, found, _membership(found), context)
             for identity, found in connection.execute(text(queries.MEMBERSHIPS), parameters)
