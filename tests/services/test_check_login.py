@@ -220,12 +220,17 @@ def test_a_login_that_only_seems_fit_is_told_why_and_the_statements_make_it_fit(
         check_login(connection)
 
 
-def test_one_round_trip_asks_for_all_of_it(engine: sa.Engine) -> None:
-    sent: list[object] = []
-    sa.event.listen(engine, "before_cursor_execute", lambda *arguments: sent.append(arguments))
+def test_it_looks_under_a_path_of_its_own_and_gives_the_callers_back(engine: sa.Engine) -> None:
+    sent: list[str] = []
     with engine.connect() as connection:
+        connection.exec_driver_sql("SET search_path = elsewhere, public")
+        connection.commit()
+        sa.event.listen(engine, "before_cursor_execute", lambda *arguments: sent.append(arguments[2]))
         check_login(connection)
-    assert len(sent) == 1
+        assert connection.exec_driver_sql("SHOW search_path").scalar() == "elsewhere, public"
+        connection.commit()
+        assert connection.exec_driver_sql("SHOW search_path").scalar() == "elsewhere, public"
+    assert len(sent) == 6  # its path, a safe one, one query for all of it, the path as it was; and ours above
 
 
 FIT_ALL_THE_SAME = {
