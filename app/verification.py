@@ -61,6 +61,10 @@ INVARIANTS = {
           SELECT FROM public.conversation_sessions AS s WHERE s.id = m.session_id AND s.user_id = m.user_id
         )
     """,
+    "session messages with another brand than their session's": """
+        SELECT count(*) FROM public.conversation_messages AS m
+        JOIN public.conversation_sessions AS s ON s.id = m.session_id WHERE s.brand_id <> m.brand_id
+    """,
 }
 
 REMEDIES = {

@@ -12,6 +12,7 @@ from .remedies import Context, Mend, mend
 from .snapshot import Snapshot
 
 _CLIENTS = frozenset({"PUBLIC", "anon", "authenticated", "service_role"})
+_WORKING = frozenset({"authenticated", "service_role"})
 _SINGULAR = {
     "indexes": "index",
     "policies": "policy",
@@ -102,7 +103,10 @@ def compare(expected: Snapshot, found: Snapshot, context: Context = Context()) -
                     additions = dangerous if _is_dangerous(kind, theirs[identity]) else extras
                     additions.append(Difference(kind, identity, None, theirs[identity], context=context))
             else:
-                wanted, had, strangers = _apart(ours[identity], theirs[identity])
+                here = theirs[identity]
+                if kind == "tables":
+                    here = _without_own_columns(identity, here, expected)
+                wanted, had, strangers = _apart(ours[identity], here)
                 if wanted:
                     changed.append(Difference(kind, identity, wanted, had, context=context))
                 if strangers:
@@ -114,25 +118,28 @@ def compare(expected: Snapshot, found: Snapshot, context: Context = Context()) -
 
 
 def load_expected(*, auth_users: bool = False) -> Snapshot:
-    """The catalog at head, as shipped in the package; with what is added where a platform has `auth_users`."""
+    """The catalog at head, as shipped in the package; with what differs where a platform has `auth_users`."""
     snapshot = _shipped("head.json")
     for kind, objects in (_shipped("auth_users.json") if auth_users else {}).items():
-        snapshot[kind] |= objects
+        there = snapshot[kind] | objects
+        snapshot[kind] = {identity: each for identity, each in there.items() if each is not None}
     return snapshot
 
 
 def write_expected(snapshot: Snapshot, with_auth_users: Snapshot) -> list[Path]:
     """Make `snapshot` the catalog that the package expects, in a checkout of its source.
 
-    Of `with_auth_users`, the catalog on a platform that has them, only what it adds is written.
+    Of `with_auth_users`, the catalog on a platform that has them, only what differs is written: an object that is
+    added or another one in full, null for one that is not there.
     """
-    added = {
-        kind: more
-        for kind, objects in with_auth_users.items()
-        if (more := {identity: each for identity, each in objects.items() if identity not in snapshot[kind]})
-    }
+    apart: Snapshot = {}
+    for kind, there in with_auth_users.items():
+        here = snapshot[kind]
+        differing = {each: there.get(each) for each in {**here, **there} if there.get(each) != here.get(each)}
+        if differing:
+            apart[kind] = differing
     written = []
-    for name, content in (("head.json", snapshot), ("auth_users.json", added)):
+    for name, content in (("head.json", snapshot), ("auth_users.json", apart)):
         path = Path(__file__).with_name(name)
         path.write_text(json.dumps(content, indent=1, sort_keys=True, ensure_ascii=False) + "\n", "utf-8")
         written.append(path)
@@ -163,6 +170,20 @@ def _is_dangerous(kind: str, properties: Mapping[str, Any]) -> bool:
         or (kind == "constraints" and (not properties["validated"] or properties["disabled_triggers"] != []))
         or (kind == "indexes" and not properties["valid"])
     )
+
+
+def _without_own_columns(table: str, properties: Mapping[str, Any], expected: Snapshot) -> Mapping[str, Any]:
+    """Leave out what the two working roles may do with columns of the database's own, where rights are by column."""
+
+    def is_ours(privilege: str) -> bool:
+        _, by_column, column = privilege.partition(" (")
+        return not by_column or f"{column.removesuffix(')')} on {table}" in expected.get("columns", {})
+
+    grants = {
+        role: [each for each in privileges if is_ours(each)] if role in _WORKING else privileges
+        for role, privileges in properties.get("grants", {}).items()
+    }
+    return {**properties, "grants": grants}
 
 
 def _apart(

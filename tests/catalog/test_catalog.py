@@ -107,7 +107,9 @@ DRIFTS = [
         "GRANT TRUNCATE ON messages TO authenticated", "tables", "public.messages", "TRUNCATE ON TABLE public.messages"
     ),
     Drift("GRANT SELECT ON messages TO PUBLIC", "tables", "public.messages", "grants to PUBLIC: expected none"),
-    Drift("REVOKE INSERT ON messages FROM authenticated", "tables", "public.messages", "GRANT INSERT ON TABLE"),
+    Drift("REVOKE INSERT ON tasks FROM authenticated", "tables", "public.tasks", "GRANT INSERT ON TABLE"),
+    Drift("GRANT SELECT (seq) ON messages TO anon", "tables", "public.messages", "REVOKE SELECT (seq) ON"),
+    Drift("GRANT UPDATE (seq) ON messages TO service_role", "tables", "public.messages", "REVOKE UPDATE (seq) ON"),
     Drift("REVOKE ALL ON tasks FROM service_role", "tables", "public.tasks", "grants to service_role:"),
     Drift('REVOKE UPDATE ON tasks FROM "Drift Owner"', "tables", "public.tasks", "grants to owner:"),
     Drift(
@@ -121,6 +123,12 @@ DRIFTS = [
         "GRANT EXECUTE ON FUNCTION get_session_cost(uuid) TO PUBLIC", "functions", "public.get_se", "grants to PUBLIC"
     ),
     Drift("GRANT USAGE ON SEQUENCE messages_seq_seq TO anon", "sequences", "public.messages_seq_seq", "found USAGE"),
+    Drift(
+        "GRANT UPDATE (provider) ON provider_usage_stats TO authenticated",
+        "views",
+        "public.provider_usage_stats",
+        "REVOKE UPDATE (provider) ON",
+    ),
     Drift("GRANT DELETE ON provider_usage_stats TO anon", "views", "public.provider_usage_stats", "found DELETE"),
     Drift("GRANT USAGE ON SCHEMA chat_internal TO anon", "schemas", "chat_internal", "found USAGE"),
     Drift("GRANT CREATE ON SCHEMA public TO authenticated", "schemas", "public", "found CREATE, USAGE"),
@@ -394,6 +402,8 @@ ADDITIONS = {
         ALTER TABLE notes ADD CONSTRAINT later CHECK (id < 9) NOT VALID; GRANT ALL ON notes TO anon;
         CREATE POLICY anything ON notes USING (true)""",
     "a nullable column": "ALTER TABLE tasks ADD colour text",
+    "a column that our roles may write": """ALTER TABLE messages ADD mood text;
+        GRANT INSERT (mood), UPDATE (mood) ON messages TO authenticated, service_role""",
     "a column with a default": "ALTER TABLE tasks ADD colour text NOT NULL DEFAULT 'red'",
     "an index": "CREATE INDEX by_title ON tasks (title)",
     "a view": "CREATE VIEW done AS SELECT * FROM tasks WHERE completed",

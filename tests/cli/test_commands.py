@@ -234,6 +234,14 @@ def test_two_revisions_at_once_are_not_head(migrated_url: str) -> None:
             " SELECT id, user_id, 'user', 'tied', 7 FROM conversations, generate_series(1, 2)",
             "messages whose place in their conversation is not settled",
         ),
+        (
+            "ALTER TABLE conversation_messages DROP CONSTRAINT fk_conversation_messages_brand_id;"
+            "INSERT INTO brands (user_id, name) VALUES ('{user}', 'Acme');"
+            "INSERT INTO conversation_sessions (user_id, brand_id) SELECT user_id, id FROM brands;"
+            "INSERT INTO conversation_messages (session_id, user_id, brand_id, role, content)"
+            " SELECT id, user_id, gen_random_uuid(), 'user', 'astray' FROM conversation_sessions",
+            "session messages with another brand than their session's",
+        ),
     ],
 )
 def test_verify_counts_rows_that_break_a_rule(migrated_url: str, user: uuid.UUID, damage: str, rule: str) -> None:
