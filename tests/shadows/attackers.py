@@ -1,0 +1,235 @@
+"""Hostile clients: sessions that stay open while the chain goes up and down, and what each of them tries at a revision.
+
+Each statement is one transaction, rolled back: what it leaves behind is its words in the server's log. None holds a
+transaction open while a revision runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import psycopg
+from psycopg.pq import TransactionStatus
+
+from tests.adoption.legacy import SUPABASE, Place
+from tests.conftest import libpq
+from tests.migrations.chain import Chain
+from tests.shadows import kit
+
+GATEWAY, STRANGER = "shadow_gateway", "shadow_stranger"
+USER = "a0000000-0000-4000-8000-000000000001"  # Ana of the older databases
+SENT = '[{"role": "user", "content": "x", "timestamp": "2026-01-01T09:00:00Z"}, 7]'
+
+SAMPLES = {
+    "uuid": USER,
+    "jsonb": SENT,
+    "json": SENT,
+    "integer": "10",
+    "bigint": "1",
+    "numeric": "0",
+    "boolean": "true",
+    "interval": "90 days",
+    "timestamp with time zone": "2026-01-01T09:00:00Z",
+    "regclass": "public.messages",
+    "date": "2026-01-01",
+}
+
+
+@dataclass
+class Attacker:
+    """A client with the kit in its pg_temp, under ``login``, acting as ``role``."""
+
+    name: str
+    session: psycopg.Connection
+    done: int = 0
+    refused: dict[str, int] = field(default_factory=dict)
+
+    def attack(self, statements: Iterable[str]) -> None:
+        for statement in statements:
+            try:
+                self.session.execute(f"BEGIN; {statement}; ROLLBACK".encode())
+                self.done += 1
+            except psycopg.Error as error:
+                state = error.sqlstate or "?"
+                self.refused[state] = self.refused.get(state, 0) + 1
+                if self.session.info.transaction_status != TransactionStatus.IDLE:
+                    self.session.execute("ROLLBACK")
+
+
+@contextmanager
+def attackers(place: Place, relations: kit.Relations) -> Iterator[list[Attacker]]:
+    """Yield the clients of a platform, each with its kit: the three roles, a login of none, and who hands them out."""
+    gateway = "authenticator" if place.platform in SUPABASE else GATEWAY
+    with ExitStack() as stack, logins(place.admin):
+        found = []
+        for login, role in (
+            (gateway, "anon"),
+            (gateway, "authenticated"),
+            (gateway, "service_role"),
+            (gateway, None),
+            (STRANGER, None),
+        ):
+            session = stack.enter_context(
+                psycopg.connect(libpq(place.url_of(login)), autocommit=True, prepare_threshold=None)
+            )
+            if role:
+                session.execute(f"SET ROLE {role}")
+                session.execute("SELECT set_config('request.jwt.claims', %s, false)", [f'{{"sub": "{USER}"}}'])
+            assert kit.make(session, "pg_temp", relations) > 100
+            session.execute("SET search_path = pg_temp, public, pg_catalog")
+            session.execute("SET client_min_messages = error")
+            found.append(Attacker(role or login, session))
+        yield found
+
+
+@contextmanager
+def logins(admin: Chain) -> Iterator[None]:
+    """Have a login of nothing but PUBLIC's rights, and one that hands out the three roles."""
+    for role in ("anon", "authenticated", "service_role"):
+        if not admin.rows("SELECT true FROM pg_catalog.pg_roles WHERE rolname = %s", [role]):
+            admin.execute(f"CREATE ROLE {role} NOLOGIN")
+    admin.execute(f"CREATE ROLE {STRANGER} LOGIN")
+    admin.execute(f"CREATE ROLE {GATEWAY} LOGIN NOINHERIT IN ROLE anon, authenticated, service_role")
+    try:
+        yield
+    finally:
+        for login in (STRANGER, GATEWAY):
+            admin.execute(f"DROP OWNED BY {login} CASCADE")
+            admin.execute(f"DROP ROLE {login}")
+
+
+def attacks(admin: Chain, role: str) -> list[str]:
+    """Return what ``role`` can try at the revision that the database is at."""
+    statements = [statement for row in admin.rows(_RELATIONS, [role] * 5) for statement in _on_relation(admin, *row)]
+    for name, kind, arguments in admin.rows(_FUNCTIONS, [role] * 2):
+        for values in (["NULL"] * len(arguments), [_literal(SAMPLES.get(type, "x")) for type in arguments]):
+            call = f"{name}({', '.join(values)})"
+            statements.append(f"CALL {call}" if kind == "p" else f"SELECT * FROM {call}")
+    return statements
+
+
+_RELATIONS = """
+    SELECT pg_catalog.format('%%I.%%I', n.nspname, c.relname), pg_catalog.has_table_privilege(r.oid, c.oid, 'DELETE'),
+      pg_catalog.jsonb_object_agg(a.attname, pg_catalog.jsonb_build_object(
+        'type', pg_catalog.format_type(a.atttypid, NULL),
+        'select', pg_catalog.has_column_privilege(r.oid, c.oid, a.attnum, 'SELECT'),
+        'insert', pg_catalog.has_column_privilege(r.oid, c.oid, a.attnum, 'INSERT') AND a.attidentity <> 'a',
+        'update', pg_catalog.has_column_privilege(r.oid, c.oid, a.attnum, 'UPDATE')) ORDER BY a.attnum)
+    FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
+    JOIN pg_catalog.pg_attribute AS a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+    JOIN pg_catalog.pg_roles AS r ON r.rolname = %s
+    WHERE n.nspname IN ('public', 'chat_internal', 'auth') AND c.relkind IN ('r', 'v', 'm', 'p')
+      AND pg_catalog.has_schema_privilege(%s, n.oid, 'USAGE')
+      AND (pg_catalog.has_any_column_privilege(%s, c.oid, 'SELECT, INSERT, UPDATE')
+           OR pg_catalog.has_table_privilege(%s, c.oid, 'DELETE') OR pg_catalog.has_table_privilege(%s, c.oid, 'TRUNCATE'))
+    GROUP BY n.nspname, c.relname, c.oid, r.oid
+    ORDER BY c.oid
+"""
+
+_FUNCTIONS = """
+    SELECT p.oid::pg_catalog.regproc::text, p.prokind::text,
+      ARRAY(SELECT pg_catalog.format_type(t.oid, NULL)
+            FROM pg_catalog.unnest(p.proargtypes) WITH ORDINALITY AS t (oid, place) ORDER BY t.place)
+    FROM pg_catalog.pg_proc AS p JOIN pg_catalog.pg_namespace AS n ON n.oid = p.pronamespace
+    WHERE n.nspname IN ('public', 'chat_internal', 'auth') AND p.prokind IN ('f', 'p')
+      AND p.prorettype <> 'pg_catalog.trigger'::pg_catalog.regtype
+      AND pg_catalog.has_schema_privilege(%s, n.oid, 'USAGE') AND pg_catalog.has_function_privilege(%s, p.oid, 'EXECUTE')
+    ORDER BY p.oid
+"""
+
+
+def _on_relation(
+    admin: Chain, name: str, may_delete: bool, columns: Mapping[str, Mapping[str, Any]]
+) -> Iterator[str]:
+    readable = [column for column, told in columns.items() if told["select"]]
+    writable = [column for column, told in columns.items() if told["insert"]]
+    changed = [column for column, told in columns.items() if told["update"] and not _is_key(column)]
+    if readable:
+        yield f"SELECT {_list(readable)} FROM {name}"
+    values = {column: _value(admin, column, str(columns[column]["type"])) for column in writable}
+    for some in (
+        {column: value for column, value in values.items() if value is not None},
+        {column: value for column, value in values.items() if value is not None and column not in ("conversation_id", "id")},
+        {column: value for column, value in values.items() if column in ("user_id", "role", "content", "title", "messages")},
+    ):
+        if some:
+            yield f"INSERT INTO {name} ({_list(some)}) VALUES ({', '.join(map(_literal, some.values()))})"
+    if changed:
+        new = ", ".join(f'"{c}" = {_literal(_value(admin, c, str(columns[c]["type"])))}' for c in changed)
+        yield f"UPDATE {name} SET {new}"
+        for column in changed:
+            yield f'UPDATE {name} SET "{column}" = {_literal(_value(admin, column, str(columns[column]["type"])))}'
+    if may_delete:
+        yield f"DELETE FROM {name}"
+    yield f"TRUNCATE {name}"
+
+
+def _is_key(column: str) -> bool:
+    return column == "id" or column.endswith("_id")
+
+
+def _value(admin: Chain, column: str, type: str) -> str | None:
+    """Return what goes through: a new key, Ana's own rows to hang on, a word that is allowed."""
+    if column == "id":
+        return "0000000f-0000-4000-8000-00000000000f"
+    if column == "user_id":
+        return USER
+    if column in ROWS:
+        return ROWS[column]
+    if _is_key(column):
+        return None
+    return {"role": "user", "state": "initial", "email": "mallory@example.test"}.get(column, SAMPLES.get(type, "x"))
+
+
+ROWS = {
+    "tenant_id": "0000000b-0000-4000-8000-00000000000a",
+    "conversation_id": "0000000c-0000-4000-8000-00000000000a",
+    "brand_id": "0000000d-0000-4000-8000-00000000000a",
+    "session_id": "0000000e-0000-4000-8000-00000000000a",
+}
+"""What Ana has in every database: a membership, a conversation with messages of each kind, a creative session."""
+
+_SEEDS = (
+    f"INSERT INTO auth.users (id, email, created_at) VALUES ('{USER}', 'ana@example.test', now())",
+    f"INSERT INTO public.users (id, email) VALUES ('{USER}', 'ana@example.test')",
+    f"INSERT INTO public.tenants (id, name) VALUES ('{ROWS['tenant_id']}', 'Acme')",
+    f"INSERT INTO public.tenant_users (tenant_id, user_id) VALUES ('{ROWS['tenant_id']}', '{USER}')",
+    f"INSERT INTO public.tasks (user_id, title) SELECT '{USER}', 'x' WHERE NOT EXISTS (SELECT FROM public.tasks)",
+    "INSERT INTO public.chat_sessions (id, user_id, tenant_id, messages)"
+    f" VALUES ('{ROWS['conversation_id']}', '{USER}', '{ROWS['tenant_id']}', '{SENT}')",
+    "INSERT INTO public.conversations (id, user_id, tenant_id)"
+    " VALUES ('{conversation_id}', '{user}', '{tenant_id}')".format(user=USER, **ROWS),
+    "INSERT INTO public.conversations (id, user_id) VALUES ('{conversation_id}', '{user}')".format(user=USER, **ROWS),
+    "INSERT INTO public.messages (conversation_id, role, content) SELECT '{conversation_id}', 'user', 'x'"
+    " WHERE NOT EXISTS (SELECT FROM public.messages WHERE conversation_id = '{conversation_id}')".format(**ROWS),
+    "INSERT INTO public.chat_messages (user_id, role, content) SELECT '{user}', 'user', 'x'"
+    " WHERE NOT EXISTS (SELECT FROM public.chat_messages WHERE user_id = '{user}')".format(user=USER),
+    "INSERT INTO public.brands (id, user_id, name) VALUES ('{brand_id}', '{user}', 'Soap')".format(user=USER, **ROWS),
+    "INSERT INTO public.conversation_sessions (id, brand_id, user_id)"
+    " VALUES ('{session_id}', '{brand_id}', '{user}')".format(user=USER, **ROWS),
+    "INSERT INTO public.conversation_messages (session_id, brand_id, user_id, role, content)"
+    " SELECT '{session_id}', '{brand_id}', '{user}', 'user', 'x' WHERE NOT EXISTS (SELECT FROM"
+    " public.conversation_messages WHERE session_id = '{session_id}')".format(user=USER, **ROWS),
+)
+
+
+def seed(admin: Chain) -> None:
+    """Give Ana what the revision has room for."""
+    for statement in _SEEDS:
+        try:
+            admin.execute(statement)
+        except (psycopg.errors.UndefinedTable, psycopg.errors.UniqueViolation, psycopg.errors.InvalidSchemaName):
+            continue  # not here yet, or there already
+        except psycopg.Error:
+            continue
+
+
+def _literal(value: str | None) -> str:
+    return "NULL" if value is None else "'" + value.replace("'", "''") + "'"
+
+
+def _list(names: Iterable[str]) -> str:
+    return ", ".join(f'"{name}"' for name in names)

@@ -1,0 +1,36 @@
+"""Functions that a client's SQL could reach, as the catalog has them."""
+
+from tests.migrations.chain import Chain
+
+_UNSAFE = """
+    WITH own AS (
+      SELECT p.oid, p.proacl, p.prosecdef, p.prokind, p.proconfig, p.proowner, p.prosrc,
+        p.prorettype = 'pg_catalog.trigger'::pg_catalog.regtype AS is_trigger
+      FROM pg_catalog.pg_proc AS p JOIN pg_catalog.pg_namespace AS n ON n.oid = p.pronamespace
+      WHERE n.nspname IN ('public', 'chat_internal')
+    ), open AS (
+      SELECT DISTINCT o.oid FROM own AS o,
+        pg_catalog.aclexplode(coalesce(o.proacl, pg_catalog.acldefault('f', o.proowner))) AS x
+      LEFT JOIN pg_catalog.pg_roles AS r ON r.oid = x.grantee
+      WHERE x.grantee = 0 OR r.rolname = 'anon'
+    )
+    SELECT pg_catalog.format('%s has no safe search_path: %s', o.oid::pg_catalog.regprocedure, o.prosrc)
+    FROM own AS o WHERE o.prokind <> 'p'  -- SET on a procedure forbids its COMMITs
+      AND NOT coalesce(o.proconfig, '{}') @> ARRAY['search_path=pg_catalog, pg_temp']
+    UNION ALL
+    SELECT pg_catalog.format('%s runs as its owner and is open to PUBLIC or anon: %s',
+                             o.oid::pg_catalog.regprocedure, o.prosrc)
+    FROM own AS o JOIN open USING (oid) WHERE o.prosecdef
+    UNION ALL
+    SELECT pg_catalog.format('%s is a trigger function and is open to PUBLIC or anon: %s',
+                             o.oid::pg_catalog.regprocedure, o.prosrc)
+    FROM own AS o JOIN open USING (oid) WHERE o.is_trigger
+"""
+
+
+def unsafe_functions(admin: Chain) -> set[str]:
+    """Name each function without our search_path, and each that is open to everybody and must not be.
+
+    The text goes with the name: a function of the application is its own until the chain replaces it.
+    """
+    return set(admin.rows(_UNSAFE))
