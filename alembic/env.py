@@ -16,7 +16,7 @@ from chat_schema.online.lock_retry import retrying
 from chat_schema.online.session import SEARCH_PATH, safe_search_path, session_settings
 from chat_schema.options import Options
 from chat_schema.roles import recorded_roles
-from chat_schema.version_table import refuse_unknown_revision, version_table
+from chat_schema.version_table import STRANGERS_SCRIPT, refuse_unknown_revision, version_table
 
 EXPECTED = load_expected()
 config = context.config
@@ -128,15 +128,23 @@ def run_offline() -> None:
         chat_schema=patient,
         **SETTINGS,
     )
-    context.execute(f"SET search_path = {SEARCH_PATH}")  # nothing that somebody made in public is called
-    context.execute(f"SET lock_timeout = '{patient.lock_timeout:.0f}s'")
-    context.execute("SET statement_timeout = 0")
+    settings = {
+        "search_path": SEARCH_PATH,  # nothing that somebody made in public is called
+        "lock_timeout": f"'{patient.lock_timeout:.0f}s'",
+        "statement_timeout": "0",
+    }
+    for name, value in settings.items():
+        context.execute(f"SET {name} = {value}")
+    if changes_the_database() and context.get_starting_revision_argument() is None:
+        context.execute(STRANGERS_SCRIPT)
     context.execute(f"CREATE SCHEMA IF NOT EXISTS {database.INTERNAL_SCHEMA}")
     with context.begin_transaction():
         context.run_migrations()
     if changes_the_database() and context.get_revision_argument() is None:  # downgrade base leaves nothing behind
         context.execute(f"DROP TABLE {database.INTERNAL_SCHEMA}.alembic_version")
         context.execute(f"DROP SCHEMA {database.INTERNAL_SCHEMA}")
+    for name in settings:  # what a tool runs next in this session is not ours
+        context.execute(f"RESET {name}")
 
 
 if context.is_offline_mode():

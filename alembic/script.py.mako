@@ -13,7 +13,8 @@ Rules for a table that holds rows:
 - rows change by op.backfill, after the revision that created the trigger which fills new rows
 - a downgrade that destroys rows starts with op.refuse_data_loss
 - a new table: op.enable_row_level_security, policies and op.grant_only in the same revision
-- import nothing of app; name every object; qualify every name inside functions, with SET search_path = pg_catalog, pg_temp
+- import nothing of app; name every object, and the schema of every table (a run has pg_catalog alone on its path)
+- a function qualifies every name and says SET search_path = pg_catalog, pg_temp ('' would leave pg_temp first)
 
 Revision ID: ${up_revision}
 Revises: ${down_revision | comma,n}

@@ -130,12 +130,29 @@ def explained_errors() -> Iterator[None]:
             "25006": "The server is a replica, or default_transaction_read_only is on. Point DATABASE_URL at a server "
             "and a login that write, then run the command again.",
         }
-        mend = mends.get("53100" if full else state)
+        mend = mends.get("53100" if full else state) or _mend_of_own_function(error)
         raise CommandError(
             f"PostgreSQL refused a statement ({state}): {first_line(error)}\n"
             "The revision it belongs to was rolled back; finished ones stay. "
             + (mend or "Mend the cause and run the command again: finished revisions and batches are kept.")
         ) from error
+
+
+def _mend_of_own_function(error: DBAPIError) -> str | None:
+    """Return what to do where a function of the application's own, fired by our statement, did not find a name."""
+    if getattr(error.orig, "sqlstate", None) not in ("42P01", "42883", "42704", "3F000"):
+        return None
+    context = str(getattr(getattr(error.orig, "diag", None), "context", None) or "")
+    called = re.search(
+        r"^(?:PL/pgSQL|SQL) function \"?(?!chat_internal\.)(\w+\.[^()\"]+)(\([^()]*\))?", context, re.MULTILINE
+    )
+    if called is None:
+        return None
+    return (
+        f"It was called by {called[1]}, a function of your own, which finds names by its caller's search_path. A "
+        "migration has pg_catalog alone there, so that no stranger's function is called. Give it a path of its own, "
+        f"then run the command again:\n  ALTER FUNCTION {called[1]}{called[2] or ''} SET search_path = public, pg_temp;"
+    )
 
 
 @contextlib.contextmanager

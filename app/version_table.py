@@ -18,15 +18,54 @@ _EMPTY_AND_OURS = sa.text(
     " FROM pg_namespace AS n WHERE n.nspname = :name"
 )
 
+# Whoever owns the database, or administers the server or its roles, can do as it likes anyway. A superuser is a member
+# of every role: that says nothing of whom it trusts.
+_STRANGERS = f"""
+    WITH me AS MATERIALIZED (
+      SELECT r.oid, r.rolsuper, d.datdba FROM pg_catalog.pg_roles AS r, pg_catalog.pg_database AS d
+      WHERE r.rolname = current_user AND d.datname = pg_catalog.current_database()
+    ), thing AS (
+      SELECT 'the schema itself' AS name, n.nspowner AS role, n.oid AS schema
+      FROM pg_catalog.pg_namespace AS n
+      UNION ALL
+      SELECT 'CREATE on it', a.grantee, n.oid
+      FROM pg_catalog.pg_namespace AS n, pg_catalog.aclexplode(n.nspacl) AS a WHERE a.privilege_type = 'CREATE'
+      UNION ALL
+      SELECT 'the relation ' || c.relname, c.relowner, c.relnamespace FROM pg_catalog.pg_class AS c
+      UNION ALL
+      SELECT 'the function ' || p.proname, p.proowner, p.pronamespace FROM pg_catalog.pg_proc AS p
+    )
+    SELECT coalesce(r.rolname, 'PUBLIC') AS role, pg_catalog.string_agg(t.name, ', ' ORDER BY t.name) AS has
+    FROM thing AS t CROSS JOIN me LEFT JOIN pg_catalog.pg_roles AS r ON r.oid = t.role
+    WHERE t.schema = pg_catalog.to_regnamespace('{INTERNAL_SCHEMA}') AND t.role NOT IN (me.oid, me.datdba)
+      AND NOT coalesce(r.rolsuper OR r.rolcreaterole, false)
+      AND NOT coalesce(NOT me.rolsuper AND pg_catalog.pg_has_role(me.oid, r.oid, 'USAGE'), false)
+    GROUP BY 1 ORDER BY 1
+"""
+STRANGERS_SCRIPT = f"""
+    DO $$
+    DECLARE
+      found text := (SELECT pg_catalog.string_agg(s.role || ': ' || s.has, '; ') FROM ({_STRANGERS}) AS s);
+    BEGIN
+      IF found IS NOT NULL THEN
+        RAISE EXCEPTION 'The schema {INTERNAL_SCHEMA} is not this login''s alone, so nothing was run (%). Look what is '
+          'in it, and have an administrator run: DROP SCHEMA {INTERNAL_SCHEMA} CASCADE;', found;
+      END IF;
+    END
+    $$
+"""
+
 
 @contextlib.contextmanager
 def version_table(connection: sa.Connection) -> Iterator[None]:
     """Create schema ``chat_internal`` where it is missing and commit; afterwards leave nothing behind at base.
 
     Base is where ``downgrade base`` ends, and where a first revision that failed leaves the database. Raises
-    :class:`alembic.util.CommandError` when the login may not migrate this database.
+    :class:`alembic.util.CommandError` when the login may not migrate this database, and when a schema of that name is
+    somebody else's.
     """
     require_rights(connection)
+    _refuse_strangers(connection)
     if connection.scalar(sa.text("SELECT to_regnamespace(:name)"), {"name": INTERNAL_SCHEMA}) is None:
         connection.execute(sa.schema.CreateSchema(INTERNAL_SCHEMA))
     connection.commit()
@@ -38,6 +77,32 @@ def version_table(connection: sa.Connection) -> Iterator[None]:
                 _drop_at_base(connection)
         raise
     _drop_at_base(connection)
+
+
+def _refuse_strangers(connection: sa.Connection) -> None:
+    """Refuse a schema in which others own or create things: a trigger of theirs would run with our rights."""
+    found = connection.execute(sa.text(_STRANGERS)).all()
+    if not found:
+        return
+    quote = connection.dialect.identifier_preparer.quote
+    held = "\n".join(f"  {row.role}: {row.has}" for row in found)
+    revocations = "".join(
+        f"\n  REVOKE CREATE ON SCHEMA {INTERNAL_SCHEMA} FROM {row.role if row.role == 'PUBLIC' else quote(row.role)};"
+        for row in found
+        if row.has == "CREATE on it"
+    )
+    mend = (
+        f"Have its owner run:{revocations}"
+        if revocations.count(";") == len(found)
+        else (
+            "If one of these roles migrates this database, run the command as that role. Otherwise look what is in the "
+            f"schema, and have an administrator run:\n  DROP SCHEMA {INTERNAL_SCHEMA} CASCADE;"
+        )
+    )
+    raise CommandError(
+        f"The schema {INTERNAL_SCHEMA} is not this login's alone, so nothing was run: what others put there would run "
+        f"with the rights of whoever migrates. It has\n{held}\n{mend}"
+    )
 
 
 def refuse_unknown_revision(connection: sa.Connection, script: ScriptDirectory) -> None:

@@ -1,12 +1,13 @@
 """Validate, before anything is changed, that what stands in public can be adopted.
 
 What:   chat_internal.adoption_obstacles(), asked once: tables that are none or belong to another login or another
-        application, both conversations and chat_sessions, rows that this schema cannot hold, and rows whose owner is
-        not the owner of what they hang on.
-Why:    a chain that stops halfway leaves a database between two shapes. Which of two owners is right is not guessed
-        at: the operator decides by -x on-owner-mismatch=move.
+        application, functions of other logins that our names or our tables would call, both conversations and
+        chat_sessions, rows that this schema cannot hold, and rows whose owner is not the owner of what they hang on.
+Why:    a chain that stops halfway leaves a database between two shapes. A trigger of a stranger's would run with the
+        rights of whoever migrates; is_trusted() says who is none. Which of two owners of a row is right is not
+        guessed at: the operator decides by -x on-owner-mismatch=move.
 Locks:  AccessShare: reads only.
-Undone: the function is dropped.
+Undone: the functions are dropped.
 
 Revision ID: 0001d
 Revises: 0001c
@@ -22,7 +23,110 @@ depends_on = None
 
 def upgrade() -> None:
     op.sql(
-        """
+        r"""
+        -- Whoever owns the database, or administers the server or its roles, can do as it likes anyway. A superuser is
+        -- a member of every role: that says nothing of whom it trusts.
+        CREATE FUNCTION chat_internal.is_trusted(p_role oid) RETURNS boolean
+        LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+          SELECT r.rolsuper OR r.rolcreaterole OR r.rolname = current_user OR r.oid = d.datdba
+            OR NOT me.rolsuper AND pg_catalog.pg_has_role(me.oid, r.oid, 'USAGE')
+          FROM pg_catalog.pg_roles AS r, pg_catalog.pg_roles AS me, pg_catalog.pg_database AS d
+          WHERE r.oid = p_role AND me.rolname = current_user AND d.datname = pg_catalog.current_database()
+        $$;
+
+        -- code that would run with the rights of whoever writes our tables: of a stranger's, or blind without its path
+        CREATE FUNCTION chat_internal.code_obstacles() RETURNS SETOF text
+        LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+        DECLARE
+          t record;
+          ours CONSTANT oid[] := ARRAY(
+            SELECT c.oid FROM pg_catalog.pg_class AS c
+            WHERE c.relnamespace = 'public'::regnamespace AND c.relname IN (
+              'users', 'tenants', 'tenant_users', 'tasks', 'chat_messages', 'chat_sessions', 'conversations',
+              'messages', 'brands', 'conversation_sessions', 'conversation_messages'));
+          replaced CONSTANT oid[] := ARRAY(
+            SELECT p.oid FROM pg_catalog.pg_proc AS p
+            WHERE p.oid::regprocedure::text IN (
+              'public.update_updated_at()', 'public.update_session_activity()', 'public.update_session_on_message()',
+              'public.complete_conversation_session(uuid)', 'public.cancel_conversation_session(uuid)',
+              'public.get_conversation_history(uuid,integer)', 'public.get_session_cost(uuid)',
+              'public.get_session_message_stats(uuid)'));
+        BEGIN
+          FOR t IN
+            SELECT pg_catalog.pg_describe_object(o.classid, o.objid, 0) AS name, o.role, o.mend
+            FROM (
+              SELECT 'pg_catalog.pg_proc'::regclass AS classid, p.oid AS objid, p.proowner AS role,
+                     pg_catalog.format('ALTER ROUTINE %s OWNER TO', p.oid::regprocedure) AS mend
+              FROM pg_catalog.pg_proc AS p WHERE p.oid = ANY (replaced)
+              UNION ALL
+              SELECT 'pg_catalog.pg_class'::regclass, c.oid, c.relowner,
+                     pg_catalog.format('ALTER TABLE %s OWNER TO', c.oid::regclass)
+              FROM pg_catalog.pg_class AS c
+              WHERE c.relnamespace = 'public'::regnamespace
+                AND c.relname IN ('provider_usage_stats', 'daily_message_volume')
+            ) AS o
+            WHERE NOT chat_internal.is_trusted(o.role) ORDER BY 1
+          LOOP
+            RETURN NEXT pg_catalog.format('%s belongs to %I, who could change what it does for every caller; drop it, '
+              'or have an administrator run: %s %I;', t.name, pg_catalog.pg_get_userbyid(t.role), t.mend, current_user);
+          END LOOP;
+          FOR t IN  -- of triggers, defaults, CHECKs and indexes; policies do not bind us and are replaced
+            SELECT DISTINCT pg_catalog.pg_describe_object(f.classid, f.objid, 0) AS name,
+                   pg_catalog.pg_describe_object(f.refclassid, f.refobjid, 0) AS calls, o.role
+            FROM pg_catalog.pg_depend AS d
+            JOIN pg_catalog.pg_depend AS f ON f.classid = d.classid AND f.objid = d.objid
+            JOIN LATERAL (
+              SELECT p.proowner AS role FROM pg_catalog.pg_proc AS p
+              WHERE f.refclassid = 'pg_catalog.pg_proc'::regclass AND p.oid = f.refobjid
+                AND NOT (chat_internal.has_auth_users() AND p.pronamespace = pg_catalog.to_regnamespace('auth'))
+              UNION ALL
+              SELECT p.oprowner FROM pg_catalog.pg_operator AS p
+              WHERE f.refclassid = 'pg_catalog.pg_operator'::regclass AND p.oid = f.refobjid
+              UNION ALL
+              SELECT p.typowner FROM pg_catalog.pg_type AS p
+              WHERE f.refclassid = 'pg_catalog.pg_type'::regclass AND p.oid = f.refobjid
+            ) AS o ON NOT chat_internal.is_trusted(o.role)
+            WHERE d.refclassid = 'pg_catalog.pg_class'::regclass AND d.refobjid = ANY (ours) AND d.classid IN (
+              'pg_catalog.pg_trigger'::regclass, 'pg_catalog.pg_attrdef'::regclass,
+              'pg_catalog.pg_constraint'::regclass, 'pg_catalog.pg_class'::regclass)
+            ORDER BY 1, 2
+          LOOP
+            RETURN NEXT pg_catalog.format('%s calls %s of %I, which would run with the rights of this login; drop it, '
+              'or have an administrator give the other to %I.', t.name, t.calls, pg_catalog.pg_get_userbyid(t.role),
+              current_user);
+          END LOOP;
+          FOR t IN  -- what writes to these tables from now on has no schema but pg_catalog on its search_path
+            SELECT g.tgname AS name, g.tgrelid::regclass AS tab, p.oid::regprocedure AS calls,
+                   pg_catalog.min(n.name) AS first
+            FROM pg_catalog.pg_trigger AS g
+            JOIN pg_catalog.pg_proc AS p ON p.oid = g.tgfoid
+            JOIN pg_catalog.pg_language AS l ON l.oid = p.prolang AND l.lanname = 'plpgsql'
+            CROSS JOIN LATERAL (
+              SELECT c.relname::text AS name,
+                     '\m(from|join|into|update|only|table)\s+%s\M|\m%s%%(row)?type|\m(next|curr|set)val\s*\(\s*''%s'''
+                     AS used
+              FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS s ON s.oid = c.relnamespace
+              WHERE s.nspname !~ '^(pg_|information_schema$|chat_internal$)'
+              UNION ALL
+              SELECT f.proname::text, '(^|[^\w.])%s\s*\('
+              FROM pg_catalog.pg_proc AS f JOIN pg_catalog.pg_namespace AS s ON s.oid = f.pronamespace
+              WHERE s.nspname !~ '^(pg_|information_schema$|chat_internal$)' AND NOT EXISTS (
+                SELECT FROM pg_catalog.pg_proc AS b
+                WHERE b.proname = f.proname AND b.pronamespace = 'pg_catalog'::regnamespace)
+            ) AS n
+            WHERE NOT g.tgisinternal AND g.tgrelid = ANY (ours) AND p.oid <> ALL (replaced)
+              AND NOT EXISTS (SELECT FROM pg_catalog.unnest(p.proconfig) AS s WHERE s LIKE 'search\_path=%')
+              AND pg_catalog.regexp_replace(p.prosrc, '--[^\n]*|/[*].*?[*]/', '', 'g') ~* pg_catalog.replace(
+                n.used, '%s', pg_catalog.regexp_replace(n.name, '(\W)', '\\\1', 'g'))
+            GROUP BY g.tgname, g.tgrelid, p.oid ORDER BY 2, 1
+          LOOP
+            RETURN NEXT pg_catalog.format('trigger %I on %s calls %s, which names %s without its schema and would no '
+              'longer find it: what writes to the table has pg_catalog alone on its search_path. Run: ALTER FUNCTION '
+              '%3$s SET search_path = public, pg_temp;', t.name, t.tab, t.calls, t.first);
+          END LOOP;
+        END
+        $$;
+
         CREATE FUNCTION chat_internal.adoption_obstacles(p_move boolean) RETURNS SETOF text
         LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
         DECLARE
@@ -44,7 +148,7 @@ def upgrade() -> None:
           LOOP
             IF t.relkind <> 'r' THEN
               RETURN NEXT pg_catalog.format('public.%s is there and is no ordinary table; rename it.', t.name);
-            ELSIF NOT pg_catalog.pg_has_role(t.relowner, 'USAGE') THEN
+            ELSIF NOT chat_internal.is_trusted(t.relowner) THEN
               RETURN NEXT pg_catalog.format('public.%s belongs to %I; run the upgrade as that login.', t.name,
                                             pg_catalog.pg_get_userbyid(t.relowner));
             ELSIF NOT t.needs <@ ARRAY(SELECT a.attname FROM pg_catalog.pg_attribute AS a
@@ -53,6 +157,7 @@ def upgrade() -> None:
                                             t.name, pg_catalog.array_to_string(t.needs, ', '));
             END IF;
           END LOOP;
+          RETURN QUERY SELECT o FROM chat_internal.code_obstacles() AS o;
           IF pg_catalog.to_regclass('public.chat_sessions') IS NOT NULL
             AND pg_catalog.to_regclass('public.conversations') IS NOT NULL THEN
             RETURN NEXT 'public.chat_sessions and public.conversations are both there, and the one becomes the other; '
@@ -120,9 +225,13 @@ def upgrade() -> None:
         $$
         """
     )
+    op.grant_only("FUNCTION chat_internal.is_trusted(oid)")
+    op.grant_only("FUNCTION chat_internal.code_obstacles()")
     op.grant_only("FUNCTION chat_internal.adoption_obstacles(boolean)")
     op.refuse_obstacles()
 
 
 def downgrade() -> None:
     op.sql("DROP FUNCTION chat_internal.adoption_obstacles(boolean)")
+    op.sql("DROP FUNCTION chat_internal.code_obstacles()")
+    op.sql("DROP FUNCTION chat_internal.is_trusted(oid)")

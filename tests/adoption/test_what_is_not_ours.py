@@ -8,6 +8,7 @@ from alembic.util import CommandError
 
 from app.catalog import compare, load_expected
 from tests.adoption.legacy import Place, rows
+from tests.live.command_line import alembic
 from tests.migrations.chain import REVISIONS
 from tests.migrations.test_stairs import differences
 
@@ -199,3 +200,53 @@ def test_row_level_security_holds_at_every_step_up_and_down(place: Place) -> Non
     for revision in reversed(REVISIONS[:-1]):
         place.chain.downgrade(revision)
         assert place.chain.rows(open_tables) == [], revision
+
+
+AUDIT = """
+    CREATE TABLE audit (message uuid, at timestamptz DEFAULT now());
+    CREATE FUNCTION audit_message() RETURNS trigger LANGUAGE plpgsql AS $$
+    BEGIN
+      {audits};
+      RETURN NULL;
+    END
+    $$;
+    CREATE TRIGGER audits AFTER UPDATE ON messages FOR EACH ROW EXECUTE FUNCTION audit_message();
+"""
+
+
+@plain
+def test_a_trigger_that_finds_its_tables_by_its_callers_path_is_named_with_the_statement_that_mends_it(
+    place: Place,
+) -> None:
+    place.load("2")
+    place.chain.execute(AUDIT.format(audits="INSERT INTO audit (message) VALUES (NEW.id)"))
+    with pytest.raises(CommandError) as refused:
+        place.chain.upgrade("head", MOVE)
+    assert "trigger audits on public.messages calls public.audit_message(), which names audit " in str(refused.value)
+    assert place.chain.revision() == "0001c"
+    place.chain.execute(str(refused.value).split("Run: ")[1].splitlines()[0])
+    place.chain.upgrade("head", MOVE)
+    assert place.chain.value("SELECT count(*) FROM messages WHERE id NOT IN (SELECT message FROM audit)") == 0
+
+
+@plain
+def test_one_that_nobody_could_see_beforehand_is_named_when_it_fails(place: Place) -> None:
+    place.load("2")
+    hidden = "EXECUTE 'INSERT INTO ' || 'audit' || ' (message) VALUES ($1)' USING NEW.id"
+    place.chain.execute(AUDIT.format(audits=hidden))
+    with alembic(place.url, "upgrade", "head", x=(MOVE,)) as process:
+        said = process.fails()
+    assert 'relation "audit" does not exist' in said
+    assert "called by public.audit_message, a function of your own" in said
+    place.chain.execute(said.split("then run the command again:\n")[1].splitlines()[0])
+    place.chain.upgrade("head", MOVE)
+    assert place.chain.value("SELECT count(*) FROM messages WHERE id NOT IN (SELECT message FROM audit)") == 0
+
+
+@plain
+def test_a_trigger_that_qualifies_its_names_or_needs_none_is_no_obstacle(place: Place) -> None:
+    place.load("2")
+    qualified = "INSERT INTO public.audit (message) VALUES (NEW.id); PERFORM now(), 'from audits' -- into audit"
+    place.chain.execute(AUDIT.format(audits=qualified + "\n"))
+    place.chain.upgrade("head", MOVE)
+    assert place.chain.value("SELECT count(*) FROM audit") > 0
