@@ -58,6 +58,24 @@ class Attacker:
                 if self.session.info.transaction_status != TransactionStatus.IDLE:
                     self.session.execute("ROLLBACK")
 
+    def plant(self, admin: Chain) -> None:
+        """Make a trigger, to stay, on each table where the role may: the next revision that writes there runs it."""
+        for relation, kind in admin.rows(_MAY_HAVE_TRIGGERS, [self.name]):
+            when = "INSTEAD OF" if kind == "v" else "BEFORE"
+            self.session.execute(
+                f"CREATE TRIGGER shadow {when} INSERT OR UPDATE OR DELETE ON {relation}"
+                " FOR EACH ROW EXECUTE FUNCTION pg_temp.trap_trigger()".encode()
+            )
+
+
+_MAY_HAVE_TRIGGERS = """
+    SELECT pg_catalog.format('%%I.%%I', n.nspname, c.relname), c.relkind::text
+    FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
+    WHERE n.nspname IN ('public', 'chat_internal') AND c.relkind IN ('r', 'v')
+      AND pg_catalog.has_table_privilege(%s, c.oid, 'TRIGGER')
+      AND NOT EXISTS (SELECT FROM pg_catalog.pg_trigger AS t WHERE t.tgrelid = c.oid AND t.tgname = 'shadow')
+"""
+
 
 @contextmanager
 def attackers(place: Place, relations: kit.Relations) -> Iterator[list[Attacker]]:
