@@ -22,6 +22,11 @@ down_revision = "0001c"
 branch_labels = None
 depends_on = None
 
+OURS = (  # what this chain makes under these names, or takes over
+    "('users', 'tenants', 'tenant_users', 'tasks', 'chat_messages', 'chat_sessions', 'conversations', 'messages',"
+    " 'brands', 'conversation_sessions', 'conversation_messages', 'provider_usage_stats', 'daily_message_volume')"
+)
+
 
 def upgrade() -> None:
     op.sql(
@@ -45,10 +50,7 @@ def upgrade() -> None:
           t record;
           ours CONSTANT oid[] := ARRAY(
             SELECT c.oid FROM pg_catalog.pg_class AS c
-            WHERE c.relnamespace = 'public'::regnamespace AND c.relname IN (
-              'users', 'tenants', 'tenant_users', 'tasks', 'chat_messages', 'chat_sessions', 'conversations',
-              'messages', 'brands', 'conversation_sessions', 'conversation_messages', 'provider_usage_stats',
-              'daily_message_volume'));
+            WHERE c.relnamespace = 'public'::regnamespace AND c.relname IN {ours});
           replaced CONSTANT oid[] := ARRAY(
             SELECT p.oid FROM pg_catalog.pg_proc AS p
             WHERE p.oid::regprocedure::text IN (
@@ -165,12 +167,10 @@ def upgrade() -> None:
             END IF;
           END LOOP;
           RETURN QUERY
-            SELECT pg_catalog.format('the type public.%s is there, and a table makes one of that name; rename it.', y.typname)
+            SELECT pg_catalog.format('the type public.%s is there, and a table makes one of its name; rename it.',
+                                     y.typname)
             FROM pg_catalog.pg_type AS y
-            WHERE y.typnamespace = 'public'::regnamespace AND y.typtype <> 'c' AND y.typname IN (
-              'users', 'tenants', 'tenant_users', 'tasks', 'chat_messages', 'chat_sessions', 'conversations',
-              'messages', 'brands', 'conversation_sessions', 'conversation_messages', 'provider_usage_stats',
-              'daily_message_volume');
+            WHERE y.typnamespace = 'public'::regnamespace AND y.typtype <> 'c' AND y.typname IN {ours};
           RETURN QUERY SELECT o FROM chat_internal.code_obstacles() AS o;
           IF v_strange OR FOUND THEN
             RETURN;  -- to read rows would run what a view or a policy of theirs calls
@@ -239,11 +239,8 @@ def upgrade() -> None:
             END IF;
           END IF;
         END
-        $$
-        """
-    )
-    op.sql(
-        """
+        $$;
+
         CREATE FUNCTION chat_internal.close_tables() RETURNS void
         LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
         DECLARE
@@ -255,10 +252,7 @@ def upgrade() -> None:
                    CASE WHEN x.is_grantable THEN ' WITH GRANT OPTION' ELSE '' END AS grantable
             FROM pg_catalog.pg_class AS c CROSS JOIN pg_catalog.aclexplode(c.relacl) AS x
             LEFT JOIN chat_internal.role_names AS n ON n.actual = pg_catalog.pg_get_userbyid(x.grantee)
-            WHERE c.relnamespace = 'public'::regnamespace AND c.relname IN (
-                'users', 'tenants', 'tenant_users', 'tasks', 'chat_messages', 'chat_sessions', 'conversations',
-                'messages', 'brands', 'conversation_sessions', 'conversation_messages', 'provider_usage_stats',
-                'daily_message_volume')
+            WHERE c.relnamespace = 'public'::regnamespace AND c.relname IN {ours}
               AND x.privilege_type IN ('TRIGGER', 'REFERENCES') AND (x.grantee = 0 OR n.actual IS NOT NULL)
             ORDER BY c.oid, 2, 3
           LOOP
@@ -275,7 +269,7 @@ def upgrade() -> None:
           END IF;
         END
         $$
-        """
+        """.replace("{ours}", OURS)
     )
     for function in FUNCTIONS:
         op.grant_only(f"FUNCTION chat_internal.{function}")

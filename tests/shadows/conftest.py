@@ -1,5 +1,6 @@
-"""``place``: a database of this test alone, on the platform that the test is parametrized with."""
+"""``place``: a database of this test alone, on the platform that it is parametrized with; ``chain``: an empty one."""
 
 from tests.adoption.conftest import place, platform
+from tests.migrations.conftest import chain
 
-__all__ = ["place", "platform"]
+__all__ = ["chain", "place", "platform"]

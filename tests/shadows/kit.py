@@ -1,7 +1,7 @@
 """What a hostile role makes so that somebody else's SQL finds it: types, relations, functions, operators, aggregates.
 
 Everything in the kit calls one function, the trap. The trap does nothing for the role that made it. For any other role
-it raises a warning, which the server writes to its log whatever becomes of the transaction; :class:`Log` reads it there.
+it raises a warning, which the server writes to its log whatever becomes of the transaction; :class:`Log` reads that.
 
 PostgreSQL looks for types and relations in pg_temp, and never for functions and operators, so those are made in
 ``public`` alone. A shadow passes on to what it hides, so that a run which springs the trap goes on and springs others.
@@ -69,10 +69,9 @@ def our_relations() -> dict[str, dict[str, str]]:
 def make(session: psycopg.Connection, schema: str, relations: Relations) -> int:
     """Make the kit in ``schema``, ``pg_temp`` or ``public``, as the role that acts; return how much it is."""
     [[owners]] = session.execute("SELECT ARRAY[session_user, current_user]::text").fetchall()
-    server = session.info.server_version
     statements = [*_trap(schema, owners), *_relations(schema, relations), *_types(session, schema)]
     if schema == "public":
-        statements += [*_functions(session, server), *_aggregates(session, server), *_operators(session, server)]
+        statements += [*_functions(session), *_aggregates(session), *_operators(session)]
     with session.transaction():
         session.execute("SET LOCAL search_path = pg_catalog, pg_temp")
         session.execute("SELECT set_config('shadows.kit', %s, true)", [json.dumps(statements)])
@@ -122,7 +121,7 @@ def _trap(schema: str, owners: str) -> Iterable[str]:
 
 
 def _relations(schema: str, relations: Relations) -> Iterable[str]:
-    for name, columns in {**dict.fromkeys(_catalogs(), {}), **relations}.items():
+    for name, columns in {**{name: {} for name in _catalogs()}, **relations}.items():
         if columns:
             values = ", ".join(f'NULL::{type} AS "{column}"' for column, type in columns.items())
             yield f"CREATE VIEW {schema}.\"{name}\" AS SELECT {values} WHERE {schema}.trap('relation {name}')"
@@ -149,7 +148,7 @@ def _types(session: psycopg.Connection, schema: str) -> Iterable[str]:
         yield f"CREATE DOMAIN {schema}.\"{name}\" AS pg_catalog.{over} CHECK ({schema}.trap('type {name}'))"
 
 
-def _functions(session: psycopg.Connection, server: int) -> Iterable[str]:
+def _functions(session: psycopg.Connection) -> Iterable[str]:
     for name, arguments, defaults, variadic, result, sets, volatility in session.execute(
         "SELECT p.proname, p.proargtypes::pg_catalog.regtype[]::text[], p.pronargdefaults, p.provariadic <> 0,"
         " p.prorettype::pg_catalog.regtype::text, p.proretset, p.provolatile::text FROM pg_catalog.pg_proc AS p"
@@ -163,7 +162,8 @@ def _functions(session: psycopg.Connection, server: int) -> Iterable[str]:
             written = ", ".join(
                 f"{type}{' DEFAULT NULL' if place >= len(types) - defaults else ''}" for place, type in enumerate(types)
             )
-            returned = next((types[i] for i, a in enumerate(arguments) if a == result and result.startswith("any")), result)
+            same = [types[place] for place, type in enumerate(arguments) if type == result and "any" in type]
+            returned = same[0] if same else result
             values = ", ".join(f"${place + 1}" for place in range(len(types)))
             yield (
                 f'CREATE FUNCTION public."{name}"({written}) RETURNS {"SETOF " if sets else ""}{returned}'
@@ -172,10 +172,11 @@ def _functions(session: psycopg.Connection, server: int) -> Iterable[str]:
             )
 
 
-def _aggregates(session: psycopg.Connection, server: int) -> Iterable[str]:
+def _aggregates(session: psycopg.Connection) -> Iterable[str]:
     found = session.execute(
-        "SELECT p.oid::int, p.proname, p.proargtypes::pg_catalog.regtype[]::text[], p.prorettype::pg_catalog.regtype::text"
-        " FROM pg_catalog.pg_proc AS p WHERE p.pronamespace = 'pg_catalog'::pg_catalog.regnamespace"
+        "SELECT p.oid::int, p.proname, p.proargtypes::pg_catalog.regtype[]::text[],"
+        " p.prorettype::pg_catalog.regtype::text FROM pg_catalog.pg_proc AS p"
+        " WHERE p.pronamespace = 'pg_catalog'::pg_catalog.regnamespace"
         " AND p.prokind IN ('a', 'w') AND p.proname = ANY (%s)",
         [sorted(_words())],
     ).fetchall()
@@ -190,37 +191,29 @@ def _aggregates(session: psycopg.Connection, server: int) -> Iterable[str]:
             yield f'CREATE AGGREGATE public."{name}"({", ".join(types) or "*"}) (SFUNC = {step}, STYPE = {state})'
 
 
-def _operators(session: psycopg.Connection, server: int) -> Iterable[str]:
+def _operators(session: psycopg.Connection) -> Iterable[str]:
     found = session.execute(
-        "SELECT o.oid::int, o.oprname, o.oprleft::pg_catalog.regtype::text, o.oprright::pg_catalog.regtype::text,"
+        "SELECT o.oprname, o.oprleft::pg_catalog.regtype::text, o.oprright::pg_catalog.regtype::text,"
         " o.oprresult::pg_catalog.regtype::text FROM pg_catalog.pg_operator AS o"
         " WHERE o.oprkind = 'b' AND o.oprleft = ANY (%s::pg_catalog.regtype[])"
         " AND o.oprright = ANY (%s::pg_catalog.regtype[])",
         [list(_OPERANDS)] * 2,
     ).fetchall()
     shadowed = [
-        (f"{oid}_{place}", name, types[0], types[1], result if not result.startswith("any") else types[0])
-        for oid, name, left, right, result in found
-        for place, types in enumerate(_better([left, right], False))
+        (name, types[0], types[1], types[0] if "any" in result else result, f"$1 OPERATOR(pg_catalog.{name}) $2")
+        for name, left, right, result in found
+        for types in _better([left, right], False)
     ]
     # what pg_catalog has no operator for: it would cast one side, and an exact match needs no cast
+    pairs = (("json", "json"), ("uuid", "text"), ("text", "uuid"), ("uuid", "varchar"))
+    shadowed += [("=", left, right, "bool", "$1::text OPERATOR(pg_catalog.=) $2::text") for left, right in pairs]
     shadowed += [
-        (f"json_{place}", "=", left, right, "bool")
-        for place, (left, right) in enumerate([("json", "json"), ("uuid", "text"), ("text", "uuid"), ("uuid", "varchar")])
+        (arrow, left, right, "text", "$1 OPERATOR(pg_catalog.->>) $2::text")
+        for left, arrow in product(("json", "jsonb"), ("->>", "->"))
+        for right in ("varchar", "name", left)
     ]
-    shadowed += [
-        (f"arrow_{place}_{left}", name, left, right, "text")
-        for left in ("json", "jsonb")
-        for place, (name, right) in enumerate(product(("->>", "->"), ("varchar", "name", left)))
-    ]
-    for place, name, left, right, result in shadowed:
+    for place, (name, left, right, result, value) in enumerate(shadowed):
         function = f"public.shadow_operator_{place}"
-        as_text = "::pg_catalog.text" if place.startswith(("json", "arrow")) else ""
-        value = (
-            f"$1{as_text} OPERATOR(pg_catalog.{name}) $2{as_text}"
-            if not place.startswith("arrow")
-            else f"$1 OPERATOR(pg_catalog.->>) $2{as_text}"
-        )
         yield (
             f"CREATE FUNCTION {function}({left}, {right}) RETURNS {result} LANGUAGE sql IMMUTABLE AS $shadow$"
             f" SELECT public.trap('operator {left} {name} {right}'); SELECT {value} $shadow$"

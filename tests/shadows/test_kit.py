@@ -1,4 +1,4 @@
-"""The kit finds what it is made to find: three functions and a step that are open to it, and nothing in those that are not."""
+"""The kit finds what is open to it, in functions of the owner and in steps of a run, and nothing in what is not."""
 
 import psycopg
 import pytest

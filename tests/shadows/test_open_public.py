@@ -1,4 +1,4 @@
-"""A database from before PostgreSQL 15 lets everybody create in ``public``: no run calls what a stranger has made there."""
+"""Databases from before PostgreSQL 15 let everybody create in ``public``: no command calls what a stranger made."""
 
 import contextlib
 from collections.abc import Iterator

@@ -54,10 +54,10 @@ def path(place: Place, start: str, setting: str, where: str) -> Iterator[str]:
     for schema in ("elsewhere", login):
         place.admin.execute(f"CREATE SCHEMA {schema} AUTHORIZATION {login}")
         place.admin.execute(DECOYS.format(schema=schema))
-    role = f"ROLE {login} IN DATABASE {place.database}"
-    place.admin.execute(f"ALTER {role if where == 'role' else f'DATABASE {place.database}'} SET search_path = {setting}")
+    whose = {"role": f"ROLE {login} IN DATABASE {place.database}", "database": f"DATABASE {place.database}"}
+    place.admin.execute(f"ALTER {whose[where]} SET search_path = {setting}")
     yield setting
-    place.admin.execute(f"ALTER {role} RESET search_path")
+    place.admin.execute(f"ALTER {whose[where]} RESET search_path")
 
 
 @pytest.mark.parametrize(("start", "platform"), [("empty", "plain"), ("2", "owner"), ("3a", "supabase")])

@@ -1,5 +1,6 @@
-"""Clients with the kit in pg_temp, beside the chain on its way up and down: no SQL of theirs runs as another role.
+"""Hostile clients beside the chain on its way up and down: nothing of theirs runs as another role at any revision.
 
+Each has the kit in its pg_temp and tries all that it may: every function, every statement on every table and view.
 Each starting point is walked on its richest platform; ``CHAT_SCHEMA_TEST_PLATFORMS=all`` walks it on each.
 """
 
@@ -12,46 +13,31 @@ from tests.shadows import kit
 from tests.shadows.attackers import attackers, attacks, seed
 from tests.shadows.functions import unsafe_functions
 
-import time, os
-T = {}
-def lap(k, t):
-    n = time.perf_counter()
-    T[k] = T.get(k, 0) + n - t
-    return n
+CLOSED = "0001d"  # until then a table that stands has the rights that its platform has granted
+
 
 @pytest.mark.parametrize(("start", "platform"), MOST)
 def test_no_client_runs_code_as_another_role_at_any_revision(place: Place, start: str, platform: str) -> None:
     place.load(start)
     options = (*STARTS[start].options, "allow-data-loss=yes")
     own = unsafe_functions(place.admin)
-    t = time.perf_counter()
     with attackers(place, kit.our_relations()) as clients:
         log = kit.Log(place.admin.session)
-        t = lap("kit", t)
 
-        def nobody_climbs(at: str) -> None:
-            t = time.perf_counter()
+        def nobody_climbs(revision: str) -> None:
             seed(place.admin)
-            t = lap("seed", t)
             for client in clients:
-                if REVISIONS.index(at.split()[-1]) > REVISIONS.index("0001d"): client.plant(place.admin)
-                a = attacks(place.admin, client.name)
-                t = lap("list", t)
-                client.attack(a)
-                t = lap("attack " + client.name, t)
-            assert log.sprung() == [], at
-            assert unsafe_functions(place.admin) <= own, at
-            t = lap("check", t)
+                if revision != "base" and revision >= CLOSED:
+                    client.plant(place.admin)
+                client.attack(attacks(place.admin, client.name))
+            assert log.sprung() == [], revision
+            assert unsafe_functions(place.admin) <= own, revision
 
         for revision in REVISIONS:
             place.chain.upgrade(revision, *options)
-            t = lap("up", t)
-            nobody_climbs(f"after the upgrade to {revision}")
-            t = time.perf_counter()
-        assert all(client.done for client in clients[1:3])
-        for revision in reversed(REVISIONS):
-            t = time.perf_counter()
-            place.chain.downgrade(before(revision), *options)
-            t = lap("down", t)
-            nobody_climbs(f"after the downgrade of {revision}")
-        print({k: round(v, 2) for k, v in T.items()}, [(c.name, c.done, c.refused) for c in clients])
+            nobody_climbs(revision)
+        authenticated, service = clients[1:3]
+        assert min(authenticated.done, service.done) > 20 * len(REVISIONS), "hardly anything was reached"
+        for revision in map(before, reversed(REVISIONS)):
+            place.chain.downgrade(revision, *options)
+            nobody_climbs(revision)
