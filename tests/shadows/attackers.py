@@ -19,7 +19,7 @@ from tests.conftest import libpq
 from tests.migrations.chain import Chain
 from tests.shadows import kit
 
-GATEWAY, STRANGER = "shadow_gateway", "shadow_stranger"
+GATEWAY, STRANGER = "shadow_gateway", "shadow_stranger"  # the fixture ``logins`` makes them
 USER = "a0000000-0000-4000-8000-000000000001"  # Ana of the older databases
 SENT = '[{"role": "user", "content": "x", "timestamp": "2026-01-01T09:00:00Z"}, 7]'
 
@@ -76,9 +76,9 @@ _MAY_HAVE_TRIGGERS = """
 
 @contextmanager
 def attackers(place: Place, relations: kit.Relations) -> Iterator[list[Attacker]]:
-    """Yield the clients of a platform, each with its kit: the three roles, a login of none, and who hands them out."""
+    """Yield the clients of a platform, each with its kit: the three roles, who hands them out, and a login of none."""
     gateway = "authenticator" if place.platform in SUPABASE else GATEWAY
-    with ExitStack() as stack, logins(place.admin):
+    with ExitStack() as stack:
         found = []
         for login, role in (
             (gateway, "anon"),
@@ -98,22 +98,6 @@ def attackers(place: Place, relations: kit.Relations) -> Iterator[list[Attacker]
             session.execute("SET client_min_messages = error")
             found.append(Attacker(role or login, session))
         yield found
-
-
-@contextmanager
-def logins(admin: Chain) -> Iterator[None]:
-    """Have a login of nothing but PUBLIC's rights, and one that hands out the three roles."""
-    for role in ("anon", "authenticated", "service_role"):
-        if not admin.rows("SELECT true FROM pg_catalog.pg_roles WHERE rolname = %s", [role]):
-            admin.execute(f"CREATE ROLE {role} NOLOGIN")
-    admin.execute(f"CREATE ROLE {STRANGER} LOGIN")
-    admin.execute(f"CREATE ROLE {GATEWAY} LOGIN NOINHERIT IN ROLE anon, authenticated, service_role")
-    try:
-        yield
-    finally:
-        for login in (STRANGER, GATEWAY):
-            admin.execute(f"DROP OWNED BY {login} CASCADE")
-            admin.execute(f"DROP ROLE {login}")
 
 
 def attacks(admin: Chain, role: str) -> list[str]:

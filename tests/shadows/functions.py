@@ -34,3 +34,24 @@ def unsafe_functions(admin: Chain) -> set[str]:
     The text goes with the name: a function of the application is its own until the chain replaces it.
     """
     return set(admin.rows(_UNSAFE))
+
+
+_CODE = """
+    SELECT pg_catalog.md5(pg_catalog.string_agg(c.text, ' ' ORDER BY c.text)) FROM (
+      SELECT pg_catalog.concat(p.oid::pg_catalog.regprocedure, p.prosrc, p.prosecdef, p.proconfig)
+      FROM pg_catalog.pg_proc AS p WHERE p.oid >= 16384
+      UNION ALL SELECT pg_catalog.pg_get_triggerdef(t.oid) FROM pg_catalog.pg_trigger AS t WHERE NOT t.tgisinternal
+      UNION ALL SELECT pg_catalog.concat(p.polname, p.polrelid::pg_catalog.regclass, p.polcmd, p.polroles,
+        pg_catalog.pg_get_expr(p.polqual, p.polrelid), pg_catalog.pg_get_expr(p.polwithcheck, p.polrelid))
+      FROM pg_catalog.pg_policy AS p
+      UNION ALL SELECT pg_catalog.pg_get_expr(d.adbin, d.adrelid) FROM pg_catalog.pg_attrdef AS d
+      UNION ALL SELECT pg_catalog.pg_get_constraintdef(k.oid) FROM pg_catalog.pg_constraint AS k
+        WHERE k.contype IN ('c', 'f') AND k.conrelid >= 16384
+      UNION ALL SELECT pg_catalog.pg_get_viewdef(r.ev_class) FROM pg_catalog.pg_rewrite AS r WHERE r.ev_class >= 16384
+    ) AS c (text)
+"""
+
+
+def code(admin: Chain) -> str:
+    """Return a digest of all that a statement can run: functions, triggers, policies, defaults, CHECKs, keys, views."""
+    return str(admin.value(_CODE))

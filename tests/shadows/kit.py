@@ -80,6 +80,13 @@ def make(session: psycopg.Connection, schema: str, relations: Relations) -> int:
     return int(made)
 
 
+def make_trap(session: psycopg.Connection, schema: str) -> None:
+    """Make only what the kit calls: ``trap(text)`` and ``trap_trigger()``."""
+    [[owners]] = session.execute("SELECT ARRAY[session_user, current_user]::text").fetchall()
+    for statement in _trap(schema, owners):
+        session.execute(statement.encode())
+
+
 # What PostgreSQL does not allow (a domain over a pseudo-type, a function of the kind) is left out.
 _MAKE = """
     DO $do$

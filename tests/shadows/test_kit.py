@@ -4,9 +4,7 @@ import psycopg
 import pytest
 
 from tests.adoption.legacy import Place
-from tests.conftest import libpq
 from tests.shadows import kit
-from tests.shadows.attackers import STRANGER, logins
 
 pytestmark = pytest.mark.parametrize("platform", ["plain"])
 
@@ -36,14 +34,13 @@ OPEN = [
 
 @pytest.mark.parametrize(("path", "declared", "statement", "sprung"), OPEN)
 def test_a_type_or_relation_that_a_function_of_the_owner_finds_in_pg_temp_is_seen(
-    place: Place, path: str, declared: str, statement: str, sprung: str | None
+    place: Place, stranger: psycopg.Connection, path: str, declared: str, statement: str, sprung: str | None
 ) -> None:
     place.admin.execute(PLANTED.format(path=path, declared=declared, statement=statement))
-    with logins(place.admin), psycopg.connect(libpq(place.url_of(STRANGER)), autocommit=True) as stranger:
-        kit.make(stranger, "pg_temp", kit.our_relations())
-        log = kit.Log(place.admin.session)
-        stranger.execute("SELECT public.planted()")
-        assert log.sprung() == ([f"{sprung} as postgres"] if sprung else [])
+    kit.make(stranger, "pg_temp", kit.our_relations())
+    log = kit.Log(place.admin.session)
+    stranger.execute("SELECT public.planted()")
+    assert log.sprung() == ([f"{sprung} as postgres"] if sprung else [])
 
 
 STEPS = [
@@ -59,16 +56,14 @@ STEPS = [
 
 @pytest.mark.parametrize(("step", "sprung"), STEPS)
 def test_a_function_or_operator_that_a_step_of_the_owner_finds_in_public_is_seen(
-    place: Place, step: str, sprung: str
+    place: Place, stranger: psycopg.Connection, step: str, sprung: str
 ) -> None:
     place.admin.execute("CREATE TABLE public.messages (id uuid, content varchar)")
     place.admin.execute("INSERT INTO public.messages VALUES (gen_random_uuid(), 'Hello')")
-    place.admin.execute("GRANT CREATE ON SCHEMA public TO PUBLIC")
-    with logins(place.admin), psycopg.connect(libpq(place.url_of(STRANGER)), autocommit=True) as stranger:
-        assert kit.make(stranger, "public", {}) > 1000
-        log = kit.Log(place.admin.session)
-        place.admin.execute(step)
-        assert f"{sprung} as postgres" in log.sprung()
-        place.admin.execute("SET search_path = pg_catalog, pg_temp")
-        place.admin.execute(step.replace(" messages", " public.messages"))
-        assert log.sprung() == []
+    assert kit.make(stranger, "public", {}) > 1000
+    log = kit.Log(place.admin.session)
+    place.admin.execute(step)
+    assert f"{sprung} as postgres" in log.sprung()
+    place.admin.execute("SET search_path = pg_catalog, pg_temp")
+    place.admin.execute(step.replace(" messages", " public.messages"))
+    assert log.sprung() == []

@@ -1,7 +1,6 @@
 """Databases from before PostgreSQL 15 let everybody create in ``public``: no command calls what a stranger made."""
 
 import contextlib
-from collections.abc import Iterator
 
 import psycopg
 import pytest
@@ -10,21 +9,13 @@ from alembic import command
 from app import cli
 from tests.adoption.legacy import STARTS, Place
 from tests.adoption.test_adoption import EACH, MOST
-from tests.conftest import alembic_config, libpq
+from tests.conftest import alembic_config
 from tests.migrations.chain import HEAD
 from tests.shadows import kit
-from tests.shadows.attackers import STRANGER, logins, seed
+from tests.shadows.attackers import seed
 
 # A superuser's path leads everywhere and a plain owner's may not: both beside the richest platform of each start.
 BOTH = [*MOST, *(each for each in EACH if each[1] in ("plain", "owner") and each not in MOST)]
-
-
-@pytest.fixture
-def stranger(place: Place) -> Iterator[psycopg.Connection]:
-    """A login of PUBLIC's rights alone, in a database where these are enough to create in ``public``."""
-    place.admin.execute("GRANT CREATE ON SCHEMA public TO PUBLIC")
-    with logins(place.admin), psycopg.connect(libpq(place.url_of(STRANGER)), autocommit=True) as session:
-        yield session
 
 
 @pytest.mark.parametrize(("start", "platform"), BOTH)

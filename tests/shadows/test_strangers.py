@@ -1,6 +1,6 @@
 """What a stranger owns under our names, or has put on our tables: a run refuses it before it changes anything."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import psycopg
 import pytest
@@ -14,7 +14,6 @@ from tests.adoption.test_adoption import public
 from tests.conftest import alembic_config, libpq
 from tests.migrations.test_stairs import differences
 from tests.shadows import kit
-from tests.shadows.attackers import STRANGER, logins
 
 TRAP = "LANGUAGE plpgsql AS $$ BEGIN PERFORM public.trap('{what}'); RETURN NEW; END $$"
 NAMESAKES = {
@@ -54,15 +53,6 @@ NAMESAKES = {
 }
 
 
-@pytest.fixture
-def stranger(place: Place) -> Iterator[psycopg.Connection]:
-    """A login of PUBLIC's rights alone, which may create in ``public`` and has its trap there."""
-    place.admin.execute("GRANT CREATE ON SCHEMA public TO PUBLIC")
-    with logins(place.admin), psycopg.connect(libpq(place.url_of(STRANGER)), autocommit=True) as session:
-        kit.make(session, "public", {})
-        yield session
-
-
 def refused(place: Place, because: str, *options: str) -> None:
     """Expect an upgrade, and its script, to stop for this reason: nothing is changed, no code of a stranger's runs."""
     log = kit.Log(place.admin.session)
@@ -82,6 +72,7 @@ def refused(place: Place, because: str, *options: str) -> None:
 def test_what_bears_a_name_of_ours_is_refused(
     place: Place, stranger: psycopg.Connection, made: str, because: str
 ) -> None:
+    kit.make_trap(stranger, "public")
     stranger.execute(made.encode())
     refused(place, because)
 
@@ -89,6 +80,7 @@ def test_what_bears_a_name_of_ours_is_refused(
 @pytest.mark.parametrize("platform", ["plain", "owner"])
 def test_a_schema_of_that_name_is_refused(place: Place, stranger: psycopg.Connection) -> None:
     place.admin.execute(f"GRANT CREATE ON DATABASE {place.database} TO PUBLIC")
+    kit.make_trap(stranger, "public")
     stranger.execute("CREATE SCHEMA chat_internal")
     stranger.execute("GRANT ALL ON SCHEMA chat_internal TO PUBLIC")
     stranger.execute("CREATE TABLE chat_internal.alembic_version (version_num varchar(32) PRIMARY KEY)")
@@ -103,6 +95,7 @@ def test_a_schema_of_that_name_is_refused(place: Place, stranger: psycopg.Connec
 @pytest.mark.parametrize("platform", ["plain", "owner"])
 def test_a_trigger_of_a_stranger_on_a_table_of_ours_is_refused(place: Place, stranger: psycopg.Connection) -> None:
     place.load("2")
+    kit.make_trap(stranger, "public")
     place.chain.execute("GRANT TRIGGER ON public.messages TO PUBLIC")
     stranger.execute(
         "CREATE TRIGGER shadow BEFORE INSERT OR UPDATE OR DELETE ON public.messages"
@@ -117,7 +110,7 @@ def test_a_trigger_of_a_role_that_the_migrating_login_is_a_member_of_is_refused(
     place.load("1b")
     with psycopg.connect(libpq(place.url_of("authenticator")), autocommit=True) as client:
         client.execute(f"SET ROLE {role}")
-        kit.make(client, "pg_temp", {})
+        kit.make_trap(client, "pg_temp")
         client.execute(
             "CREATE TRIGGER shadow BEFORE INSERT OR UPDATE OR DELETE ON public.chat_messages"
             " FOR EACH ROW EXECUTE FUNCTION pg_temp.trap_trigger()"
