@@ -57,8 +57,9 @@ def acting_as(
     and ends, so that what is added within is written as this user; what a block that fails had not written yet is
     forgotten, and never written as somebody else.
 
-    Raises ValueError when ``user_id`` is no uuid, :class:`ActingError` on a connection in autocommit, and
-    :class:`LoginError` when the login may not become ``role``. Errors within the block keep their type.
+    Raises ValueError when ``user_id`` is no uuid, :class:`ActingError` when ``role`` names no role or the connection is
+    in autocommit, and :class:`LoginError` when the login may not become ``role``. Errors within the block keep their
+    type.
     """
     with _block(session, _user_settings(user_id, role, claims)):
         yield
@@ -106,42 +107,60 @@ class _Settings(NamedTuple):
 
 def _user_settings(user_id: UUID | str, role: str, claims: Mapping[str, Any] | None) -> _Settings:
     user = user_id if isinstance(user_id, UUID) else UUID(user_id)
-    return _Settings(role, json.dumps({**(claims or {}), "role": role, "sub": str(user)}))
+    return _Settings(_named(role), json.dumps({**(claims or {}), "role": role, "sub": str(user)}))
 
 
 def _service_settings(role: str) -> _Settings:
-    return _Settings(role, json.dumps({"role": role}))
+    return _Settings(_named(role), json.dumps({"role": role}))
 
 
+def _named(role: object) -> str:
+    """Refuse what PostgreSQL takes for the login itself (NULL, none), and what can be no role's name."""
+    if isinstance(role, str) and role not in ("", "none"):
+        return role
+    raise ActingError(
+        f"role={role!r} names no role, so nothing was run: PostgreSQL would go on as the login, whom policies may not "
+        "bind. Leave role= out, or pass the name that the migrations were told (-x)."
+    )
+
+
+# Every function, type and operator is named with its schema: in a database where others may create in public, or with
+# a search_path that names pg_catalog late, a stranger's own would be called as the login. NULLIF calls an operator too.
 # PostgreSQL evaluates a list of targets from left to right: what stands is kept before it is changed.
 _ENTER = sa.text(
     """
-    SELECT set_config(
+    SELECT pg_catalog.set_config(
              'chat_schema.outside',
-             coalesce(
-               nullif(current_setting('chat_schema.outside', true), ''),
-               json_build_array(
-                 current_setting('role'),
-                 current_setting('request.jwt.claims', true),
-                 current_setting('request.jwt.claim.sub', true)
-               )::text
-             ),
+             CASE
+               WHEN pg_catalog.current_setting('chat_schema.outside', true) OPERATOR(pg_catalog.<>) ''
+                 THEN pg_catalog.current_setting('chat_schema.outside', true)
+               ELSE pg_catalog.json_build_array(
+                 pg_catalog.current_setting('role'),
+                 pg_catalog.current_setting('request.jwt.claims', true),
+                 pg_catalog.current_setting('request.jwt.claim.sub', true)
+               )::pg_catalog.text
+             END,
              true
            ),
-           set_config('role', :role, true),
-           set_config('request.jwt.claims', :claims, true),
-           set_config('request.jwt.claim.sub', :sub, true)
+           pg_catalog.set_config('role', :role, true),
+           pg_catalog.set_config('request.jwt.claims', :claims, true),
+           pg_catalog.set_config('request.jwt.claim.sub', :sub, true)
     """
 )
 _LEAVE = sa.text(
     """
-    WITH before AS MATERIALIZED (SELECT nullif(current_setting('chat_schema.outside', true), '')::json AS outside)
-    SELECT set_config('role', before.outside ->> 0, true),
-           set_config('request.jwt.claims', coalesce(before.outside ->> 1, ''), true),
-           set_config('request.jwt.claim.sub', coalesce(before.outside ->> 2, ''), true),
-           set_config('chat_schema.outside', '', true)
+    WITH before AS MATERIALIZED (
+      SELECT CASE
+        WHEN pg_catalog.current_setting('chat_schema.outside', true) OPERATOR(pg_catalog.<>) ''
+          THEN pg_catalog.current_setting('chat_schema.outside', true)::pg_catalog.json
+      END AS outside
+    )
+    SELECT pg_catalog.set_config('role', outside OPERATOR(pg_catalog.->>) 0, true),
+           pg_catalog.set_config('request.jwt.claims', coalesce(outside OPERATOR(pg_catalog.->>) 1, ''), true),
+           pg_catalog.set_config('request.jwt.claim.sub', coalesce(outside OPERATOR(pg_catalog.->>) 2, ''), true),
+           pg_catalog.set_config('chat_schema.outside', '', true)
     FROM before
-    WHERE before.outside IS NOT NULL
+    WHERE outside IS NOT NULL
     """
 )
 
@@ -368,19 +387,24 @@ def _explained(error: DBAPIError, role: str) -> LoginError | None:
 
 _LOGIN = sa.text(
     """
-    SELECT session_user::text AS login, login.rolsuper AS is_superuser, login.rolbypassrls AS bypasses,
-           pg_has_role(session_user, tables.relowner, 'USAGE') AS owns, wanted.name AS role,
+    SELECT session_user::pg_catalog.text AS login, login.rolsuper AS is_superuser, login.rolbypassrls AS bypasses,
+           pg_catalog.pg_has_role(session_user, tables.relowner, 'USAGE') AS owns, wanted.name AS role,
            role.oid IS NOT NULL AS exists,
-           pg_has_role(session_user, role.oid, 'USAGE') AS inherits,
-           pg_has_role(
+           pg_catalog.pg_has_role(session_user, role.oid, 'USAGE') AS inherits,
+           pg_catalog.pg_has_role(
              session_user, role.oid,
-             CASE WHEN current_setting('server_version_num')::integer >= 160000 THEN 'SET' ELSE 'MEMBER' END
+             CASE
+               WHEN pg_catalog.current_setting('server_version_num')::pg_catalog.int4 OPERATOR(pg_catalog.>=) 160000
+                 THEN 'SET'
+               ELSE 'MEMBER'
+             END
            ) AS may_become
-    FROM pg_roles AS login
-    CROSS JOIN unnest(CAST(:roles AS text[])) AS wanted (name)
-    LEFT JOIN pg_roles AS role ON role.rolname = wanted.name
-    LEFT JOIN pg_class AS tables ON tables.oid = to_regclass('public.conversations')
-    WHERE login.rolname = session_user
+    FROM pg_catalog.pg_roles AS login
+    CROSS JOIN pg_catalog.unnest(CAST(:roles AS pg_catalog.text[])) AS wanted (name)
+    LEFT JOIN pg_catalog.pg_roles AS role ON role.rolname OPERATOR(pg_catalog.=) wanted.name
+    LEFT JOIN pg_catalog.pg_class AS tables
+      ON tables.oid OPERATOR(pg_catalog.=) pg_catalog.to_regclass('public.conversations')
+    WHERE login.rolname OPERATOR(pg_catalog.=) session_user
     """
 )
 

@@ -10,6 +10,7 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
+from urllib.parse import quote_plus
 
 import sqlalchemy as sa
 from alembic.util import CommandError
@@ -22,6 +23,14 @@ from .online.session import keep_search_path
 INTERNAL_SCHEMA = "chat_internal"
 _PACKAGE = Path(__file__).resolve().parent
 OLDEST_SUPPORTED = 15
+
+# Parameters of an address that hold nothing secret. The value of any other is never printed: a password has many names
+# there (password, sslpassword, scram_client_key, options=-c my.token=...), and a misspelt one has any.
+_PRINTED = {
+    "application_name", "channel_binding", "client_encoding", "connect_timeout", "dbname", "fallback_application_name",
+    "gssencmode", "host", "hostaddr", "keepalives", "keepalives_count", "keepalives_idle", "keepalives_interval",
+    "load_balance_hosts", "port", "sslmode", "sslnegotiation", "target_session_attrs", "tcp_user_timeout", "user",
+}  # fmt: skip
 
 
 def project_folder() -> Path:
@@ -66,6 +75,11 @@ def parse_url(text: str) -> sa.URL:
         raise CommandError(f"DATABASE_URL is not an address, so nothing was run. {expected}") from None
     if url.drivername not in ("postgresql", "postgres", "postgresql+psycopg"):
         raise CommandError(f"DATABASE_URL speaks of {url.drivername!r}, so nothing was run. {expected}")
+    if "@" in (url.host or ""):  # the rest of a password, which must not be taken, and printed, for a host
+        raise CommandError(
+            "DATABASE_URL is not an address, so nothing was run: in a password that has an @ beside a / or ?, write "
+            f"them as %40, %2F and %3F. {expected}"
+        )
     return url.set(drivername="postgresql+psycopg")
 
 
@@ -90,7 +104,7 @@ def connect(url: sa.URL) -> Iterator[sa.Connection]:
     reached through a pooler in transaction mode.
     """
     try:
-        with create_engine(url).connect() as connection:
+        with _opened(url) as connection:
             _refuse_old_server(connection)
             _refuse_transaction_pooler(connection)
             connection.rollback()
@@ -101,12 +115,23 @@ def connect(url: sa.URL) -> Iterator[sa.Connection]:
         while isinstance(cause, PendingRollbackError) and cause.__context__ is not None:
             cause = cause.__context__  # Alembic could not tidy up on a connection that is gone: this is why it is gone
         if isinstance(cause, DBAPIError) and _is_unreachable(cause):
-            raise CommandError(
-                f"Cannot reach PostgreSQL at {shown(url)}: {first_line(cause)}\n"
-                "What was committed before stays; the rest was not done. Check that the server runs and that "
-                "DATABASE_URL is right, then run the command again (unset DATABASE_URL to use the embedded server)."
-            ) from error
+            raise _unreachable(url, first_line(cause, url)) from None  # the driver's own text can hold a secret
         raise cause from None
+
+
+def _opened(url: sa.URL) -> sa.Connection:
+    try:
+        return create_engine(url).connect()
+    except (ArgumentError, TypeError, ValueError) as error:  # a parameter that the driver cannot read
+        raise _unreachable(url, _without_secrets(f"{type(error).__name__}: {error}", url)) from None
+
+
+def _unreachable(url: sa.URL, reason: str) -> CommandError:
+    return CommandError(
+        f"Cannot reach PostgreSQL at {shown(url)}: {reason}\n"
+        "What was committed before stays; the rest was not done. Check that the server runs and that "
+        "DATABASE_URL is right, then run the command again (unset DATABASE_URL to use the embedded server)."
+    )
 
 
 @contextlib.contextmanager
@@ -197,14 +222,33 @@ def require_rights(connection: sa.Connection) -> None:
 
 
 def shown(url: sa.URL) -> str:
-    """Return ``url`` as it may be printed: with *** for its password, and without one that stands in its query."""
-    secrets = [name for name in url.query if "pass" in name]
-    return url.difference_update_query(secrets).render_as_string(hide_password=True)
+    """Return ``url`` as it may be printed: *** for its password and for every parameter that may hold a secret."""
+    parameters = [
+        f"{quote_plus(name)}={quote_plus(value) if name in _PRINTED else '***'}"
+        for name, values in sorted(url.normalized_query.items())
+        for value in values
+    ]
+    return url.set(query={}).render_as_string(hide_password=True) + ("?" if parameters else "") + "&".join(parameters)
 
 
-def first_line(error: DBAPIError) -> str:
-    """Return what the server or the driver said, without statement and parameters, which can hold user data."""
-    return str(error.orig).strip().splitlines()[0] if str(error.orig).strip() else type(error.orig).__name__
+def first_line(error: DBAPIError, url: sa.URL | None = None) -> str:
+    """Return what the server or the driver said, without statement and parameters, which can hold user data.
+
+    Where it speaks of the connection, name its ``url``: what is secret there is *** here too.
+    """
+    said = str(error.orig).strip().splitlines()[0] if str(error.orig).strip() else type(error.orig).__name__
+    return said if url is None else _without_secrets(said, url)
+
+
+def _without_secrets(text: str, url: sa.URL) -> str:
+    hidden = [url.password or ""]
+    for name, values in url.normalized_query.items():
+        if name not in _PRINTED:
+            for value in values:  # a server quotes of options=-c name=value the name or the value
+                hidden += [value, *re.split(r"[\s=\\]+", value)]
+    for secret in sorted(filter(None, hidden), key=len, reverse=True):
+        text = re.sub(rf"(?<!\w){re.escape(secret)}(?!\w)", "***", text)
+    return text
 
 
 def _is_unreachable(error: DBAPIError) -> bool:

@@ -18,6 +18,7 @@ from .roles import Roles
 
 _UNITS = {"ms": 0.001, "s": 1.0, "min": 60.0, "h": 3600.0}
 _LONGEST = 24 * _UNITS["h"]
+_NO_NAMES = ("public", "none", "current_user", "current_role", "session_user", "user")
 
 
 def _option(default: Any, text: str) -> Any:
@@ -46,6 +47,8 @@ class Options:
     anon_role: str = _option("anon", "name of the role for requests without a user")
     authenticated_role: str = _option("authenticated", "name of the role for requests of a user")
     service_role: str = _option("service_role", "name of the role for trusted services")
+    named: frozenset[str] = frozenset()
+    """The options that were given, as ``anon-role``; what was not may be settled by the database."""
 
     @property
     def moves_strays(self) -> bool:
@@ -62,12 +65,21 @@ class Options:
 
         Raises :class:`alembic.util.CommandError` when other names were asked for.
         """
-        if recorded is None or recorded == self.roles:
+        if recorded is None:
             return self
-        if self.roles != Roles():
+        names = {
+            "anon-role": recorded.anon,
+            "authenticated-role": recorded.authenticated,
+            "service-role": recorded.service_role,
+        }
+        asked = {option: getattr(self, option.replace("-", "_")) for option in names if option in self.named}
+        wrong = [f"-x {option}={name}" for option, name in asked.items() if name != names[option]]
+        if wrong:
             raise CommandError(
-                f"This database was set up with {recorded}, and the options say {self.roles}, so nothing was run. "
-                "Leave the -x ...-role options out: the recorded names are used."
+                f"{', '.join(wrong)}: this database was set up with "
+                f"{', '.join(f'{option}={name}' for option, name in names.items())}, so nothing was run: policies and "
+                "grants for another role would leave those that clients use as they are. Leave the -x ...-role options "
+                "out: the recorded names are used."
             )
         return dataclasses.replace(
             self,
@@ -82,7 +94,7 @@ class Options:
 
         Raises :class:`alembic.util.CommandError` for an unknown name or a value that does not fit.
         """
-        fields = {field.name.replace("_", "-"): field for field in dataclasses.fields(cls)}
+        fields = {field.name.replace("_", "-"): field for field in _fields()}
         values: dict[str, Any] = {}
         for name, text in given.items():
             if name not in fields:
@@ -91,17 +103,38 @@ class Options:
                 raise CommandError(f"Unknown option -x {name}, so nothing was run.{hint}\nKnown options:\n{describe()}")
             field = fields[name]
             values[field.name] = _convert(name, text, field.default)
-        return cls(**values)
+        options = cls(**values, named=frozenset(given))
+        _refuse_one_name_for_two(options)
+        return options
 
 
 def describe() -> str:
     """Return the table of options that help and errors print."""
     lines = []
-    for field in dataclasses.fields(Options):
+    for field in _fields():
         name = field.name.replace("_", "-")
         written = f"{name}={_shown(field.default)}"
         lines.append(f"  -x {written:<34} {field.metadata['help']}")
     return "\n".join(lines)
+
+
+def _fields() -> list[dataclasses.Field[Any]]:
+    return [field for field in dataclasses.fields(Options) if "help" in field.metadata]
+
+
+def _refuse_one_name_for_two(options: Options) -> None:
+    """Two roles of one name would be one role, with the rights of both."""
+    by_name: dict[str, list[str]] = {}
+    for option in ("anon-role", "authenticated-role", "service-role"):
+        by_name.setdefault(getattr(options, option.replace("-", "_")), []).append(option)
+    for name, same in by_name.items():
+        if len(same) > 1:
+            raise CommandError(
+                f"{', '.join(same[:-1])} and {same[-1]} are {'all' if len(same) == 3 else 'both'} {name}, so nothing "
+                "was run: that one role would have the rights of each, so that who comes as the lesser could do what "
+                "only the greater may. Give each role a name of its own: -x anon-role=..., -x authenticated-role=..., "
+                "-x service-role=..."
+            )
 
 
 def _convert(name: str, text: str, default: object) -> Any:
@@ -126,9 +159,15 @@ def _convert(name: str, text: str, default: object) -> Any:
         if text in ("stop", "move"):
             return text
         raise CommandError(f"-x {name} takes stop or move, not {text!r}. Nothing was run.")
-    if re.fullmatch(r"[^\s\0\"]{1,63}", text):
-        return text
-    raise CommandError(f"-x {name} takes a role name of 1 to 63 characters, not {text!r}. Nothing was run.")
+    if not re.fullmatch(r"[^\s\0\"]+", text) or len(text.encode()) > 63:
+        raise CommandError(f"-x {name} takes a role name of 1 to 63 bytes, not {text!r}. Nothing was run.")
+    if text.lower() in _NO_NAMES or text.lower().startswith("pg_"):
+        raise CommandError(
+            f"-x {name}={text}: PostgreSQL reserves that name, so nothing was run: grants and policies would speak of "
+            "everybody, of the login, or of a role of the server's own. Choose a name of your own, as app_"
+            f"{name.removesuffix('-role')}."
+        )
+    return text
 
 
 def _shown(default: object) -> str:

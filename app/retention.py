@@ -43,8 +43,7 @@ def count_purgeable(connection: sa.Connection, days: int) -> Purgeable:
 def purge(connection: sa.Connection, days: int, batch_size: int) -> Iterator[int]:
     """Delete batch by batch, each its own commit, and yield how many sessions each batch deleted.
 
-    A session that somebody has locked is left to the next purge. The loop is that of
-    ``CALL chat_internal.purge_conversation_sessions(...)``, here to show progress.
+    A session that somebody has locked is left to the next purge.
     """
     before = connection.scalar(sa.text("SELECT now() - make_interval(days => :days)"), {"days": days})
     connection.rollback()

@@ -5,7 +5,8 @@ What:   roles anon, authenticated and service_role where the server has them not
 Why:    policies ask who the caller is through one function, so that the rule stands in one place. It reads the two
         settings that PostgREST and our own services fill per transaction; after that transaction they read '' and
         not NULL. Whether a platform keeps the accounts is asked of the catalog by the shape of auth.users alone: a
-        schema auth can be somebody else's, into which we may not look.
+        schema auth can be somebody else's, into which we may not look. Internal tables are the owner's alone: no grant,
+        and a policy that lets nobody in, so that a check for tables without a policy finds none.
 Locks:  none on existing tables.
 Undone: everything is dropped except the roles, which belong to the server and not to this database.
 
@@ -57,7 +58,8 @@ def upgrade() -> None:
     )
     op.record_role_names("chat_internal.role_names")
     for table in ("alembic_version", "backfill_progress", "role_names"):
-        op.enable_row_level_security(f"chat_internal.{table}")  # and no policy: the owner alone
+        op.enable_row_level_security(f"chat_internal.{table}")
+        op.create_policy(f"{table}_none", f"chat_internal.{table}", "ALL", to="authenticated", using="false")
         op.grant_only(f"chat_internal.{table}")
 
     op.sql(
@@ -85,6 +87,7 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     op.sql("DROP FUNCTION chat_internal.has_auth_users()")
+    op.drop_policy("alembic_version_none", "chat_internal.alembic_version")
     op.sql("ALTER TABLE chat_internal.alembic_version DISABLE ROW LEVEL SECURITY")
     op.drop_table("role_names", schema="chat_internal")
     op.drop_table("backfill_progress", schema="chat_internal")

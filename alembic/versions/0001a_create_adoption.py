@@ -46,6 +46,7 @@ def upgrade() -> None:
     )
     for table in ("adopted", "adopted_values"):
         op.enable_row_level_security(f"chat_internal.{table}")
+        op.create_policy(f"{table}_none", f"chat_internal.{table}", "ALL", to="authenticated", using="false")
         op.grant_only(f"chat_internal.{table}")
     op.grant_only("SEQUENCE chat_internal.adopted_ordinal_seq")
 

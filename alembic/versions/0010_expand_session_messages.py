@@ -53,6 +53,9 @@ def upgrade() -> None:
         schema="chat_internal",
     )
     op.enable_row_level_security("chat_internal.chat_session_arrays")
+    op.create_policy(
+        "chat_session_arrays_none", "chat_internal.chat_session_arrays", "ALL", to="authenticated", using="false"
+    )
     op.grant_only("chat_internal.chat_session_arrays")
 
     op.sql(

@@ -1,12 +1,12 @@
 """Create the retention of creative sessions.
 
-What:   chat_internal.purge_conversation_sessions(older_than, batch_size), a procedure that deletes delivered and
-        cancelled sessions with their messages, batch by batch, and the function that deletes one batch.
-Why:    a batch a commit keeps locks short; SKIP LOCKED leaves a session that is in use to the next run. The
-        procedure commits, and PostgreSQL lets no procedure commit that carries a SET clause, so it sets its
-        search_path inside.
+What:   chat_internal.purge_conversation_session_batch(before, batch_size), which deletes delivered and cancelled
+        sessions that ended before then, with their messages, and returns how many sessions it deleted.
+Why:    a batch a commit keeps locks short, so the caller loops: `chat-schema purge`, or SQL until it returns 0. A
+        procedure that loops could not: one that commits may carry no SET clause, and without a search_path of its own
+        it would call what its caller's finds first. SKIP LOCKED leaves a session that is in use to the next run.
 Locks:  none.
-Undone: both are dropped.
+Undone: it is dropped.
 
 Revision ID: 0022
 Revises: 0021
@@ -36,35 +36,14 @@ def upgrade() -> None:
             DELETE FROM public.conversation_sessions AS s USING ended WHERE s.id = ended.id RETURNING s.id
           )
           SELECT pg_catalog.count(*) FROM purged
-        $$;
-
-        CREATE PROCEDURE chat_internal.purge_conversation_sessions(
-          p_older_than interval DEFAULT '90 days', p_batch_size integer DEFAULT 500
-        )
-        LANGUAGE plpgsql AS $$
-        DECLARE
-          v_before timestamptz := pg_catalog.now() OPERATOR(pg_catalog.-) p_older_than;
-        BEGIN
-          LOOP
-            PERFORM pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
-            EXIT WHEN chat_internal.purge_conversation_session_batch(v_before, p_batch_size) = 0;
-            COMMIT;
-          END LOOP;
-        END
-        $$;
+        $$
         """
     )
     op.grant_only(
         "FUNCTION chat_internal.purge_conversation_session_batch(timestamptz, integer)",
         service_role="EXECUTE",
     )
-    op.grant_only("PROCEDURE chat_internal.purge_conversation_sessions(interval, integer)", service_role="EXECUTE")
 
 
 def downgrade() -> None:
-    op.sql(
-        """
-        DROP PROCEDURE chat_internal.purge_conversation_sessions(interval, integer);
-        DROP FUNCTION chat_internal.purge_conversation_session_batch(timestamptz, integer);
-        """
-    )
+    op.sql("DROP FUNCTION chat_internal.purge_conversation_session_batch(timestamptz, integer)")

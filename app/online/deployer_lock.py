@@ -2,6 +2,11 @@
 
 A blocking advisory lock, its transaction form, or a lock held by a second idle connection each deadlock or hang against
 ``CREATE INDEX CONCURRENTLY``, which waits for every older transaction. Polling and committing between polls does not.
+
+Any login may take any advisory lock, so one lock for all deployments could be held by somebody who may not deploy. Here
+each deployer takes a lock of its own in one space of keys, then looks who else holds one there; holders without rights
+here do not count. Of two deployers that take theirs at once, at least one sees the other, because each looks after it
+has taken: both may release and try again, and never do both go on.
 """
 
 from __future__ import annotations
@@ -11,20 +16,36 @@ import logging
 import random
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import sqlalchemy as sa
 from alembic.util import CommandError
 
 log = logging.getLogger("chat_schema")
 
-_KEYS = {"space": 0x63686174, "key": 1}  # "chat" in ASCII; advisory locks are one database's own
-_TRY = sa.text("SELECT pg_catalog.pg_try_advisory_lock(:space, :key)")
+_SPACE = {"space": 0x63686174}  # "chat" in ASCII; advisory locks are one database's own
+_TAKE = sa.text("SELECT pg_catalog.pg_try_advisory_lock(:space, :key)")
 _RELEASE = sa.text("SELECT pg_catalog.pg_advisory_unlock(:space, :key)")
-_HOLDER = sa.text(
-    "SELECT a.pid, a.usename, extract(epoch FROM clock_timestamp() - a.backend_start)::int AS age"
-    " FROM pg_catalog.pg_locks AS l JOIN pg_catalog.pg_stat_activity AS a USING (pid)"
-    " WHERE l.locktype = 'advisory' AND l.granted AND l.classid = :space AND l.objid = :key AND l.objsubid = 2"
-    " AND l.database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database())"
+# Every login may read all of this, except when another's session began. Who may deploy is a member of the owner of
+# chat_internal, and before that exists whoever may create it.
+_HOLDERS = sa.text(
+    """
+    SELECT a.pid, a.usename,
+           extract(epoch FROM pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-) a.backend_start)::pg_catalog.int4
+             AS age,
+           CASE
+             WHEN n.oid IS NOT NULL THEN pg_catalog.pg_has_role(a.usesysid, n.nspowner, 'MEMBER')
+             ELSE pg_catalog.has_database_privilege(a.usesysid, d.oid, 'CREATE')
+           END AS may_deploy
+    FROM pg_catalog.pg_locks AS l
+    JOIN pg_catalog.pg_stat_activity AS a ON a.pid OPERATOR(pg_catalog.=) l.pid
+    JOIN pg_catalog.pg_database AS d ON d.oid OPERATOR(pg_catalog.=) l.database
+    LEFT JOIN pg_catalog.pg_namespace AS n ON n.nspname OPERATOR(pg_catalog.=) 'chat_internal'
+    WHERE l.locktype OPERATOR(pg_catalog.=) 'advisory' AND l.granted AND l.objsubid OPERATOR(pg_catalog.=) 2
+      AND l.classid OPERATOR(pg_catalog.=) CAST(:space AS pg_catalog.oid)
+      AND d.datname OPERATOR(pg_catalog.=) pg_catalog.current_database()
+      AND l.pid OPERATOR(pg_catalog.<>) pg_catalog.pg_backend_pid()
+    """
 )
 
 
@@ -35,11 +56,11 @@ def deployer_lock(connection: sa.Connection, wait: float) -> Iterator[None]:
     Raises :class:`alembic.util.CommandError` when another deployment still holds it then.
     """
     deadline = time.monotonic() + wait
+    lock = _Lock(connection)
     told = False
-    while not connection.scalar(_TRY, _KEYS):
-        holder = connection.execute(_HOLDER, _KEYS).first()
-        connection.commit()
-        who = f"pid {holder.pid}, login {holder.usename}, {holder.age} s" if holder else "just ended"
+    while (other := lock.try_to_hold()) is not None:
+        age = "" if other.age is None else f", {other.age} s"  # hidden from whoever is no member of that login
+        who = f"pid {other.pid}, login {other.usename}{age}"
         if time.monotonic() > deadline:
             raise CommandError(
                 f"Another deployment still holds the deployer lock after {wait:g} s ({who}); nothing was changed. "
@@ -49,12 +70,50 @@ def deployer_lock(connection: sa.Connection, wait: float) -> Iterator[None]:
             log.info("Another deployment is running (%s); waiting for it.", who)
             told = True
         time.sleep(random.uniform(0.1, 0.4))  # noqa: S311  jitter, not a secret
-    connection.commit()
     try:
         yield
     finally:
         if not connection.closed and not connection.invalidated:
             with contextlib.suppress(sa.exc.DBAPIError):  # a dead session has released its locks already
                 connection.rollback()
-                connection.execute(_RELEASE, _KEYS)
-                connection.commit()
+                lock.release()
+
+
+class _Lock:
+    """The advisory lock of this deployer, which means nothing before it has looked for others."""
+
+    def __init__(self, connection: sa.Connection) -> None:
+        self._connection = connection
+        self._key = 0
+        self._ignored = False
+
+    def try_to_hold(self) -> sa.Row[Any] | None:
+        """Take the lock and return None; or hold none, and return a deployer who is in the way."""
+        other = self._other()  # before it takes one too: who only waits should be in nobody's way
+        if other is None:
+            self._take()
+            other = self._other()
+            if other is not None:
+                self.release()
+        self._connection.commit()
+        return other
+
+    def release(self) -> None:
+        self._connection.execute(_RELEASE, {**_SPACE, "key": self._key})
+        self._connection.commit()
+
+    def _take(self) -> None:
+        taken = False
+        while not taken:  # nobody can hold a key beforehand that is chosen now
+            self._key = random.getrandbits(31)
+            taken = bool(self._connection.scalar(_TAKE, {**_SPACE, "key": self._key}))
+
+    def _other(self) -> sa.Row[Any] | None:
+        holders = self._connection.execute(_HOLDERS, _SPACE).all()
+        strangers = ", ".join(
+            f"pid {holder.pid}, login {holder.usename}" for holder in holders if not holder.may_deploy
+        )
+        if strangers and not self._ignored:
+            log.warning("Ignoring locks in the place of the deployer lock: %s may not deploy here.", strangers)
+            self._ignored = True
+        return next((holder for holder in holders if holder.may_deploy), None)

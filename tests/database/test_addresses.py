@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from urllib.parse import quote
 
@@ -16,7 +19,7 @@ from app.database import parse_url, shown
 from tests.conftest import SETTINGS, scratch_folder
 from tests.database.conftest import refusal, run
 from tests.live.command_line import alembic
-from tests.postgres_binaries import binaries
+from tests.postgres_binaries import ROOT, binaries
 
 PASSWORD = "s3cr3t"  # of whatever is refused below: it must never be printed
 
@@ -29,7 +32,19 @@ REFUSED = {
     f"postgresql://u:{PASSWORD}@127.0.0.1:1/db": f"{UNREACHABLE}u:***@127.0.0.1:1/db: ",
     f"postgresql://u:{PASSWORD}@no-such-host.invalid/db": f"{UNREACHABLE}u:***@no-such-host.invalid/db: ",
     f"postgresql://u:@{PASSWORD}@127.0.0.1:1/db": f"{UNREACHABLE}u:***@127.0.0.1:1/db: ",
-    f"postgresql://127.0.0.1:1/db?user=u&password={PASSWORD}": f"{UNREACHABLE}127.0.0.1:1/db?user=u: ",
+    f"postgresql://127.0.0.1:1/db?user=u&password={PASSWORD}": f"{UNREACHABLE}127.0.0.1:1/db?password=***&user=u: ",
+    f"postgresql://127.0.0.1:1/db?password={PASSWORD}&password=b": f"{UNREACHABLE}127.0.0.1:1/db?password=***&pass",
+    f"postgresql://no-such-host.invalid/db?password={PASSWORD}": f"{UNREACHABLE}no-such-host.invalid/db?password=***: ",
+    "postgresql://127.0.0.1:1/db?password=%73%33cr3t": f"{UNREACHABLE}127.0.0.1:1/db?password=***: ",
+    "postgresql://127.0.0.1:1/db?p%61ssword=%73%33cr3t": f"{UNREACHABLE}127.0.0.1:1/db?password=***: ",
+    f"postgresql://127.0.0.1:1/db?sslpassword={PASSWORD}": f"{UNREACHABLE}127.0.0.1:1/db?sslpassword=***: ",
+    f"postgresql://127.0.0.1:1/db?options=-c%20x.secret%3D{PASSWORD}": f"{UNREACHABLE}127.0.0.1:1/db?options=***: ",
+    f"postgresql://127.0.0.1:1/db?token={PASSWORD}": 'invalid connection option "token"',
+    f"postgresql://127.0.0.1:1/db?service={PASSWORD}": 'definition of service "***" not found',
+    f"postgresql://127.0.0.1:1/db?conninfo={PASSWORD}": 'missing "=" after "***" in connection info string',
+    f"postgresql://127.0.0.1:1/db?prepare_threshold={PASSWORD}": f"{UNREACHABLE}127.0.0.1:1/db?prepare_threshold=***: ",
+    f"postgresql://127.0.0.1:1/db?scram_client_key={PASSWORD}": "invalid SCRAM client key",
+    f"postgresql://u:a/b@{PASSWORD}@127.0.0.1:1/db": "in a password that has an @ beside a / or ?, write them as %40, ",
     f"postgresql://u:{PASSWORD}@127.0.0.1:1/db?pgbouncer=true": 'invalid connection option "pgbouncer"',
     f"postgresql://u:{PASSWORD}@127.0.0.1:1/db?connect_timeout=x": "bad value for connect_timeout",
 }
@@ -43,11 +58,38 @@ def test_what_leads_nowhere_is_one_message_without_the_password(url: str) -> Non
     assert PASSWORD not in said
 
 
-@pytest.mark.parametrize("url", [next(iter(REFUSED)), f"postgresql://u:{PASSWORD}@127.0.0.1:1/db"])
+@pytest.mark.parametrize("url", [url for url in REFUSED if "?" in url or url == next(iter(REFUSED))])
 def test_what_leads_nowhere_ends_the_command_line(url: str) -> None:
     with alembic(url, "upgrade", "head") as process:
         said = process.fails()
     assert REFUSED[url] in said
+    assert PASSWORD not in said
+
+
+@pytest.mark.parametrize(
+    ("parameter", "says"),
+    [
+        (f"options=-c work_mem={PASSWORD}", 'invalid value for parameter "***": "***"'),
+        (f"options=-c other={PASSWORD}", 'unrecognized configuration parameter "***"'),
+        (f"options=--{PASSWORD}", "*** requires a value"),
+        (f"row_factory={PASSWORD}", "TypeError: 'str' object is not callable"),
+        (f"token={PASSWORD}", 'invalid connection option "token"'),
+    ],
+)
+@pytest.mark.parametrize("words", [["upgrade", "head"], ["--raiseerr", "current"]])
+def test_what_a_server_refuses_of_an_address_is_quoted_without_its_secrets(
+    database_url: str, parameter: str, says: str, words: list[str]
+) -> None:
+    """Nor does a traceback hold one, for whoever asks for it."""
+    name, _, given = parameter.partition("=")
+    command_line = [sys.executable, "-m", "alembic", *words]
+    environment = {**os.environ, "DATABASE_URL": f"{database_url}&{name}={quote(given)}"}
+    done = subprocess.run(command_line, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    said = done.stdout + done.stderr
+    assert done.returncode > 0
+    assert ("Traceback" in said) == (words[0] == "--raiseerr")
+    assert says in said
+    assert f"{name}=***" in said
     assert PASSWORD not in said
 
 
@@ -80,8 +122,9 @@ def test_what_is_no_address_of_ours(text: str) -> None:
 
 
 def test_an_address_is_shown_without_its_secrets() -> None:
-    url = sa.make_url("postgresql://u:one@h/db?password=two&sslpassword=three&sslmode=require")
-    assert shown(url) == "postgresql://u:***@h/db?sslmode=require"
+    url = sa.make_url("postgresql://u:one@h/db?password=two&sslmode=require&anything=else&user=a%26b&anything=more")
+    assert shown(url) == "postgresql://u:***@h/db?anything=***&anything=***&password=***&sslmode=require&user=a%26b"
+    assert shown(sa.make_url("postgresql://u:one@h/db")) == "postgresql://u:***@h/db"
 
 
 @pytest.fixture(scope="module")

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import threading
-import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from functools import partial
 
 import psycopg
@@ -17,7 +15,7 @@ from alembic import command
 from app import embedded
 from app.catalog import take_snapshot
 from tests.conftest import SETTINGS, scratch_folder
-from tests.database.conftest import refusal, run
+from tests.database.conftest import login, refusal, run
 from tests.live.command_line import alembic, connect, value
 from tests.postgres_binaries import binaries
 from tests.services import pgbouncer
@@ -35,9 +33,19 @@ REFUSED = {
     "backfill-workers=0": "-x backfill-workers takes a whole number from 1 to 16, not '0'.",
     "backfill-workers=two": "-x backfill-workers takes a whole number from 1 to 16",
     "allow-data-loss=true": "-x allow-data-loss takes yes or no, not 'true'.",
-    "anon-role=": "-x anon-role takes a role name of 1 to 63 characters, not ''.",
-    "anon-role=two words": "-x anon-role takes a role name of 1 to 63 characters",
-    'anon-role=a"b': "-x anon-role takes a role name of 1 to 63 characters",
+    "anon-role=": "-x anon-role takes a role name of 1 to 63 bytes, not ''.",
+    "anon-role=two words": "-x anon-role takes a role name of 1 to 63 bytes",
+    'anon-role=a"b': "-x anon-role takes a role name of 1 to 63 bytes",
+    "anon-role=" + "ä" * 32: "-x anon-role takes a role name of 1 to 63 bytes",  # the server would cut it off
+    "anon-role=public": "-x anon-role=public: PostgreSQL reserves that name, so nothing was run: ",
+    "authenticated-role=PUBLIC": "-x authenticated-role=PUBLIC: PostgreSQL reserves that name",
+    "service-role=none": "-x service-role=none: PostgreSQL reserves that name",
+    "service-role=current_user": "-x service-role=current_user: PostgreSQL reserves that name",
+    "service-role=session_user": "-x service-role=session_user: PostgreSQL reserves that name",
+    "service-role=current_role": "-x service-role=current_role: PostgreSQL reserves that name",
+    "service-role=pg_read_all_data": "-x service-role=pg_read_all_data: PostgreSQL reserves that name",
+    "anon-role=authenticated": "anon-role and authenticated-role are both authenticated, so nothing was run: ",
+    "authenticated-role=service_role": "authenticated-role and service-role are both service_role, so nothing was run",
 }
 
 
@@ -49,19 +57,6 @@ def snapshot(url: str) -> object:
         return sorted(schemas), take_snapshot(connection)
 
 
-@contextmanager
-def login(url: str, attributes: str = "") -> Iterator[str]:
-    """Yield ``url`` with a login of its own, for a block."""
-    name = f"login_{uuid.uuid4().hex}"
-    with connect(url) as superuser:
-        superuser.execute(f"CREATE ROLE {name} LOGIN {attributes}".encode())
-        try:
-            yield url.replace("postgres@", f"{name}@", 1)
-        finally:
-            superuser.execute(f"DROP OWNED BY {name}")
-            superuser.execute(f"DROP ROLE {name}")
-
-
 @pytest.mark.parametrize("option", REFUSED)
 def test_an_option_that_cannot_be_meant_is_refused_before_anything_is_run(database_url: str, option: str) -> None:
     before = snapshot(database_url)
@@ -69,6 +64,39 @@ def test_an_option_that_cannot_be_meant_is_refused_before_anything_is_run(databa
     assert said.startswith(REFUSED[option])
     assert "othing was run" in said
     assert snapshot(database_url) == before
+
+
+@pytest.mark.parametrize("same", [("anon-role", "authenticated-role"), ("anon-role", "service-role")])
+@pytest.mark.parametrize("name", ["one", "authenticated"])
+def test_one_name_for_two_roles_is_refused_before_anything_is_run(
+    database_url: str, same: tuple[str, str], name: str
+) -> None:
+    before = snapshot(database_url)
+    said = refusal(database_url, command.upgrade, "head", x=tuple(f"{option}={name}" for option in same))
+    assert f"are both {name}" in said or f"are all {name}" in said
+    assert "so nothing was run: that one role would have the rights of " in said
+    assert "Give each role a name of its own: -x anon-role=" in said
+    assert snapshot(database_url) == before
+
+
+def test_names_other_than_the_recorded_are_refused_even_where_they_are_the_defaults(database_url: str) -> None:
+    roles = ("anon-role=web_anon", "authenticated-role=web_user", "service-role=web_service")
+    with connect(database_url) as superuser:
+        for role in roles:
+            superuser.execute(f"CREATE ROLE {role.partition('=')[2]}".encode())
+        try:
+            run(database_url, command.upgrade, "0001", x=roles)
+            before = snapshot(database_url)
+            for other in ("anon-role=anon", "service-role=service_role", "authenticated-role=somebody"):
+                said = refusal(database_url, command.upgrade, "0002", x=(other,))
+                assert said.startswith(f"-x {other}: this database was set up with {', '.join(roles)}, so nothing was")
+                assert "Leave the -x ...-role options out: the recorded names are used." in said
+                assert snapshot(database_url) == before
+            run(database_url, command.upgrade, "0002", x=roles[1:])
+            run(database_url, command.downgrade, "base")
+        finally:
+            for role in roles:
+                superuser.execute(f"DROP ROLE {role.partition('=')[2]}".encode())
 
 
 def test_a_misspelt_option_ends_the_command_line(database_url: str) -> None:

@@ -6,12 +6,18 @@
 from __future__ import annotations
 
 import os
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 
 import psycopg
 import pytest
+import sqlalchemy as sa
 
 from app.catalog import Snapshot
+from app.online.deployer_lock import deployer_lock
+from tests.database.conftest import login
 from tests.live.application import Application
 from tests.live.command_line import alembic, connect, value, wait_for
 from tests.live.conftest import fill, snapshot
@@ -49,6 +55,28 @@ def five_upgrade(url: str) -> None:
         assert value(client, "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'") == 0
 
 
+@pytest.mark.parametrize("round_", range(ROUNDS))
+def test_five_that_begin_at_the_same_moment_come_one_after_the_other(database_url: str, round_: int) -> None:
+    url = database_url.replace("postgresql://", "postgresql+psycopg://", 1)
+    engine = sa.create_engine(url, poolclass=sa.NullPool)
+    together = threading.Barrier(DEPLOYERS)
+    inside: list[int] = []
+
+    def deploy(number: int) -> None:
+        with engine.connect() as connection:
+            for _ in range(3):
+                together.wait()
+                with deployer_lock(connection, 60.0):
+                    inside.append(number)
+                    time.sleep(0.02)
+                    assert inside == [number]
+                    inside.remove(number)
+
+    with ThreadPoolExecutor(DEPLOYERS) as pool:
+        for deployer in [pool.submit(deploy, number) for number in range(DEPLOYERS)]:
+            deployer.result()
+
+
 def test_a_deployment_waits_for_another_and_says_so(old_url: str, client: psycopg.Connection, head: Snapshot) -> None:
     client.execute(AS_ANOTHER_DEPLOYMENT)
     with alembic(old_url, "upgrade", "head") as upgrade:
@@ -79,6 +107,60 @@ def test_a_deployment_that_waits_blocks_no_index_build(old_url: str, client: psy
         upgrade.says("Another deployment is running")
         client.execute("CREATE INDEX CONCURRENTLY other ON chat_messages (content)")
         client.execute("DROP INDEX other")
+        client.execute("SELECT pg_advisory_unlock_all()")
+        upgrade.succeeds()
+
+
+def test_whoever_may_not_deploy_delays_nobody(database_url: str, head: Snapshot) -> None:
+    """Any login may take any advisory lock. It is named once, and does not count before the first revision or after."""
+    space = 0x63686174
+    with login(database_url) as stranger, connect(stranger) as other:
+        other.execute(f"SELECT pg_advisory_lock({space}, key) FROM generate_series(0, 2000) AS key".encode())
+        other.execute(f"SELECT pg_advisory_lock({space}, pid) FROM pg_stat_activity".encode())
+        other.execute(f"SELECT pg_advisory_lock_shared({space}, -1)".encode())
+        for _ in range(2):
+            with alembic(database_url, "upgrade", "head", x=("deployer-wait=1ms",)) as upgrade:
+                said = upgrade.succeeds()
+            assert "Another deployment" not in said
+            assert said.count("may not deploy here") == 1
+            assert f"pid {other.info.backend_pid}, login {other.info.user}" in said
+    assert snapshot(database_url) == head
+
+
+@pytest.mark.parametrize("at_head", [False, True])
+@pytest.mark.parametrize("key", ["1", "pg_backend_pid()"])
+def test_a_login_with_rights_is_waited_for_whatever_its_key(
+    request: pytest.FixtureRequest, at_head: bool, key: str
+) -> None:
+    """Before the first revision who may create schemas, then the members of the owner of chat_internal."""
+    url: str = request.getfixturevalue("migrated_url" if at_head else "database_url")
+    with login(url) as deployer, connect(url) as superuser, connect(deployer) as other:
+        name, pid = other.info.user, other.info.backend_pid
+        superuser.execute(f"CREATE ROLE owner_of_{name}".encode())
+        try:
+            if at_head:
+                superuser.execute(f"GRANT owner_of_{name} TO {name}".encode())
+                superuser.execute(f"ALTER SCHEMA chat_internal OWNER TO owner_of_{name}".encode())
+            else:
+                superuser.execute(f"GRANT CREATE ON DATABASE {superuser.info.dbname} TO {name}".encode())
+            other.execute(f"SELECT pg_advisory_lock({0x63686174}, {key})".encode())
+            with alembic(url, "upgrade", "head", x=("deployer-wait=300ms",)) as upgrade:
+                said = upgrade.fails()
+        finally:
+            superuser.execute(f"REASSIGN OWNED BY owner_of_{name} TO postgres".encode())
+            superuser.execute(f"DROP ROLE owner_of_{name}".encode())
+    assert f"(pid {pid}, login {name}, " in said
+    assert "may not deploy" not in said
+
+
+def test_a_deployer_that_waits_holds_no_lock(old_url: str, client: psycopg.Connection) -> None:
+    client.execute(AS_ANOTHER_DEPLOYMENT)
+    with alembic(old_url, "upgrade", "head") as upgrade:
+        upgrade.says("Another deployment is running")
+        locks = f"SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND pid <> {client.info.backend_pid}"
+        for _ in range(50):
+            assert value(client, locks) == 0
+            time.sleep(0.01)
         client.execute("SELECT pg_advisory_unlock_all()")
         upgrade.succeeds()
 

@@ -22,7 +22,33 @@ def test_every_policy_is_permissive_and_speaks_to_one_role(shared_db: psycopg.Co
     policies = shared_db.execute(
         "SELECT schemaname, permissive, array_to_string(roles, ',') FROM pg_policies"
     ).fetchall()
-    assert set(policies) == {("public", "PERMISSIVE", "authenticated"), ("public", "PERMISSIVE", "service_role")}
+    assert set(policies) == {
+        ("public", "PERMISSIVE", "authenticated"),
+        ("public", "PERMISSIVE", "service_role"),
+        ("chat_internal", "PERMISSIVE", "authenticated"),
+    }
+
+
+def test_every_internal_table_has_one_policy_that_lets_nobody_in(shared_db: psycopg.Connection) -> None:
+    tables = values(
+        shared_db,
+        "SELECT relname FROM pg_class WHERE relnamespace = 'chat_internal'::regnamespace AND relkind IN ('r', 'p')",
+    )
+    policies = shared_db.execute(
+        "SELECT tablename, policyname, cmd, qual, with_check FROM pg_policies WHERE schemaname = 'chat_internal'"
+    ).fetchall()
+    assert set(policies) == {(table, f"{table}_none", "ALL", "false", None) for table in tables}
+    assert len(policies) == len(tables) > 5
+
+
+def test_not_even_a_grant_opens_an_internal_table(shared_db: psycopg.Connection) -> None:
+    shared_db.execute("GRANT ALL ON ALL TABLES IN SCHEMA chat_internal TO authenticated")
+    with acting(shared_db, OWNER):
+        for table in ("role_names", "alembic_version", "adopted", "backfill_progress"):
+            assert shared_db.execute(f"SELECT FROM chat_internal.{table}").rowcount == 0
+        refused = pytest.raises(psycopg.errors.InsufficientPrivilege, match="row-level security")
+        with refused, shared_db.transaction():
+            shared_db.execute("INSERT INTO chat_internal.role_names VALUES ('anon', 'authenticated')")
 
 
 def test_no_two_policies_meet_on_one_role_and_verb(shared_db: psycopg.Connection) -> None:
@@ -37,7 +63,8 @@ def test_no_two_policies_meet_on_one_role_and_verb(shared_db: psycopg.Connection
 
 def test_a_table_with_owners_has_the_five_policies(shared_db: psycopg.Connection) -> None:
     policies: dict[str, set[tuple[str, str]]] = {}
-    for table, name, verb in shared_db.execute("SELECT tablename, policyname, cmd FROM pg_policies"):
+    public = "SELECT tablename, policyname, cmd FROM pg_policies WHERE schemaname = 'public'"
+    for table, name, verb in shared_db.execute(public):
         policies.setdefault(table, set()).add((name, verb))
     read_by_members = {
         t: {(f"{t}_select_member", "SELECT"), (f"{t}_service", "ALL")} for t in ("tenants", "tenant_users")
@@ -73,16 +100,13 @@ def test_four_functions_run_as_their_owner_and_none_of_them_is_public(shared_db:
 
 
 def test_every_function_searches_pg_catalog_and_pg_temp_last(shared_db: psycopg.Connection) -> None:
-    """With an empty path PostgreSQL looks for types and relations in pg_temp first: a caller's domain ran as the owner.
-
-    The one procedure cannot: SET on a procedure forbids its COMMITs. It sets the path itself.
-    """
+    """With an empty path PostgreSQL looks for types and relations in pg_temp first: a caller's ran as the owner."""
     without = values(
         shared_db,
         f"SELECT oid::regprocedure::text FROM pg_proc WHERE pronamespace IN {SCHEMAS}"
         " AND NOT coalesce(proconfig, '{}') @> ARRAY['search_path=pg_catalog, pg_temp']",
     )
-    assert without == ["chat_internal.purge_conversation_sessions(interval,integer)"]
+    assert without == []
 
 
 def test_every_view_reads_as_its_caller(shared_db: psycopg.Connection) -> None:

@@ -67,7 +67,6 @@ CALLED_BY_BOTH = {
 }
 CALLED_BY_SERVICES = {
     "chat_internal.purge_conversation_session_batch(timestamp with time zone,integer)",
-    "chat_internal.purge_conversation_sessions(interval,integer)",
     "chat_internal.repair_users()",
 }
 

@@ -1,5 +1,6 @@
 """Creative sessions: their state, what they cost, and how they are purged."""
 
+import re
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from uuid import UUID
@@ -7,10 +8,12 @@ from uuid import UUID
 import psycopg
 import pytest
 
+from tests.postgres_binaries import ROOT
 from tests.schema.rows import Rows
 
 LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)
 DAY = timedelta(days=1)
+README = ROOT / "README.md"
 
 
 @pytest.fixture
@@ -110,7 +113,12 @@ class TestFigures:
 
 
 class TestPurge:
-    """`CALL chat_internal.purge_conversation_sessions(older_than, batch_size)`"""
+    """`chat_internal.purge_conversation_session_batch(before, batch_size)`, in the loop that the README shows."""
+
+    @staticmethod
+    def purge(committed: Rows, older_than: str = "90 days", batch_size: int = 500) -> None:
+        [loop] = re.findall(r"```sql\n(DO [^`]+purge_conversation_session_batch[^`]+)```", README.read_text("utf-8"))
+        committed.run(loop.replace("90 days", older_than).replace(", 500)", f", {batch_size})"))
 
     @pytest.fixture
     def ended(self, committed: Rows) -> dict[str, UUID]:
@@ -148,13 +156,13 @@ class TestPurge:
     def test_what_ended_more_than_ninety_days_ago_goes_with_its_messages(
         self, committed: Rows, ended: dict[str, UUID]
     ) -> None:
-        committed.run("CALL chat_internal.purge_conversation_sessions()")
+        self.purge(committed)
         assert self.left(committed, ended) == {"delivered lately", "open since long", "in another state"}
 
     def test_the_age_can_be_chosen(self, committed: Rows, ended: dict[str, UUID]) -> None:
-        committed.run("CALL chat_internal.purge_conversation_sessions('399 days')")
+        self.purge(committed, "399 days")
         assert set(ended) - self.left(committed, ended) == {"cancelled long ago"}
-        committed.run("CALL chat_internal.purge_conversation_sessions('1 day', 1)")
+        self.purge(committed, "1 day", 1)
         assert self.left(committed, ended) == {"open since long", "in another state"}
 
     def test_each_batch_is_committed_by_itself(self, committed: Rows, ended: dict[str, UUID]) -> None:
@@ -167,7 +175,7 @@ class TestPurge:
             "CREATE TRIGGER note BEFORE DELETE ON conversation_sessions FOR EACH ROW EXECUTE FUNCTION note()"
         )
         with pytest.raises(psycopg.errors.RaiseException, match="enough"):
-            committed.run("CALL chat_internal.purge_conversation_sessions('90 days', 1)")
+            self.purge(committed, "90 days", 1)
         assert committed.one("SELECT count(DISTINCT transaction) FROM deaths") == 2
         assert len(self.left(committed, ended)) == 4, "what the first two batches deleted stays deleted"
 
@@ -177,27 +185,36 @@ class TestPurge:
         with psycopg.connect(db.info.dsn) as other:
             other.execute("SELECT FROM conversation_sessions WHERE id = %s FOR UPDATE", [ended["cancelled long ago"]])
             committed.run("SET lock_timeout = '5s'")
-            committed.run("CALL chat_internal.purge_conversation_sessions('90 days', 1)")
+            self.purge(committed, "90 days", 1)
         assert "cancelled long ago" in self.left(committed, ended)
         assert "delivered long ago" not in self.left(committed, ended)
-        committed.run("CALL chat_internal.purge_conversation_sessions()")
+        self.purge(committed)
         assert "cancelled long ago" not in self.left(committed, ended)
 
     def test_services_may_purge_and_users_may_not(self, committed: Rows, ended: dict[str, UUID]) -> None:
         committed.run("SET ROLE authenticated")
         with pytest.raises(psycopg.errors.InsufficientPrivilege):
-            committed.run("CALL chat_internal.purge_conversation_sessions()")
+            self.purge(committed)
         committed.run("SET ROLE service_role")
-        committed.run("CALL chat_internal.purge_conversation_sessions()")
+        self.purge(committed)
         committed.run("RESET ROLE")
         assert self.left(committed, ended) == {"delivered lately", "open since long", "in another state"}
+
+    def test_a_batch_is_as_large_as_it_is_told_and_the_last_one_is_empty(
+        self, committed: Rows, ended: dict[str, UUID]
+    ) -> None:
+        batch = "SELECT chat_internal.purge_conversation_session_batch(now() - interval '90 days', 2)"
+        assert [committed.one(batch) for _ in range(3)] == [2, 1, 0]
 
     def test_a_foreign_search_path_changes_nothing(self, committed: Rows, ended: dict[str, UUID]) -> None:
         committed.run(
             "CREATE SCHEMA trap;"
-            "CREATE FUNCTION trap.now() RETURNS timestamptz LANGUAGE sql AS $$ SELECT 'infinity'::timestamptz $$;"
+            "CREATE FUNCTION trap.coalesce_ended(timestamptz, timestamptz) RETURNS boolean LANGUAGE sql RETURN true;"
+            "CREATE OPERATOR trap.< (FUNCTION = trap.coalesce_ended, LEFTARG = timestamptz, RIGHTARG = timestamptz);"
+            "CREATE FUNCTION trap.count() RETURNS bigint LANGUAGE sql RETURN 0;"
             "SET search_path = trap, pg_catalog"
         )
-        committed.run("CALL chat_internal.purge_conversation_sessions()")
+        batch = "SELECT chat_internal.purge_conversation_session_batch(now() - interval '90 days', 500)"
+        assert committed.one(batch) == 3
         committed.run("SET search_path = public")
         assert self.left(committed, ended) == {"delivered lately", "open since long", "in another state"}

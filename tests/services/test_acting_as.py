@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import Iterator
 from typing import TypeAlias
 from uuid import UUID
@@ -16,7 +17,15 @@ from sqlalchemy.exc import DataError, DBAPIError, ProgrammingError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 from sqlalchemy.orm import Session, scoped_session, sessionmaker
 
-from app.acting_as import ActingError, acting_as, acting_as_async, acting_as_service, acting_as_service_async
+from app.acting_as import (
+    ActingError,
+    LoginError,
+    acting_as,
+    acting_as_async,
+    acting_as_service,
+    acting_as_service_async,
+    check_login,
+)
 from app.models import Conversation, Task
 from tests.services.conftest import LOGIN
 from tests.services.people import ANN, BEN, CAT
@@ -417,6 +426,98 @@ def test_a_role_that_the_login_may_not_become_is_named(target: Target) -> None:
     target.rollback()
     with pytest.raises(ActingError, match="no role nobodys"), acting_as(target, ANN, role="nobodys"):
         who(target)
+
+
+NO_ROLES = [None, "", "none", b"authenticated", 0]
+
+
+@pytest.mark.parametrize("role", NO_ROLES)
+def test_what_postgresql_takes_for_the_login_is_no_role(target: Target, sent: list[str], role: object) -> None:
+    """set_config('role', NULL, true) and 'none' succeed, and go on as the login."""
+    with pytest.raises(ActingError, match="names no role"), acting_as(target, ANN, role=role):  # type: ignore[arg-type]
+        pytest.fail("the block ran")
+    with pytest.raises(ActingError, match="names no role"), acting_as_service(target, role=role):  # type: ignore[arg-type]
+        pytest.fail("the block ran")
+    assert sent == []
+    assert who(target) == NOBODY
+
+
+@pytest.mark.parametrize(
+    "role", ["NONE", "None", " none", "none ", "default", "public", "session_user", "current_user"]
+)
+def test_no_other_text_makes_anybody_the_login(target: Target, role: str) -> None:
+    with pytest.raises(LoginError, match="no role"), acting_as(target, ANN, role=role):
+        who(target)
+    target.rollback()
+    assert who(target) == NOBODY
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("role", NO_ROLES)
+async def test_the_async_twins_refuse_the_same(async_engine: AsyncEngine, role: object) -> None:
+    async with AsyncSession(async_engine) as session:
+        with pytest.raises(ActingError, match="names no role"):
+            async with acting_as_async(session, ANN, role=role):  # type: ignore[arg-type]
+                pytest.fail("the block ran")
+        with pytest.raises(ActingError, match="names no role"):
+            async with acting_as_service_async(session, role=role):  # type: ignore[arg-type]
+                pytest.fail("the block ran")
+
+
+FUNCTIONS_OF_A_STRANGER = {
+    "set_config(text, text, boolean)": "text",
+    "set_config(text, json, boolean)": "text",
+    "current_setting(text)": "text",
+    "current_setting(text, boolean)": "text",
+    "json_build_array(text, text, text)": "json",
+    "pg_has_role(name, oid, text)": "boolean",
+    "to_regclass(text)": "regclass",
+    "unnest(text[])": "text",
+}
+OPERATORS_OF_A_STRANGER = [
+    "->>(json, json)", "->>(json, integer)", "->>(json, text)", "=(text, text)", "<>(text, text)", "=(name, text)",
+    "=(name, name)", "=(oid, regclass)", "=(oid, oid)", ">=(integer, integer)",
+]  # fmt: skip
+
+
+@pytest.fixture
+def open_public(administrator: sa.Engine) -> None:
+    """A database whose public is open, as PostgreSQL 14 made it; a stranger made there what a query could call."""
+    body = "LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'a stranger was called'; END $$"
+    with administrator.begin() as connection:
+        connection.exec_driver_sql("GRANT CREATE ON SCHEMA public TO PUBLIC")
+        for signature, result in FUNCTIONS_OF_A_STRANGER.items():
+            connection.exec_driver_sql(f"CREATE FUNCTION public.{signature} RETURNS {result} {body}")
+        for number, operator in enumerate(OPERATORS_OF_A_STRANGER):
+            name, left, right = re.fullmatch(r"(\W+)\((\w+), (\w+)\)", operator).groups()  # type: ignore[union-attr]
+            result = "text" if name == "->>" else "boolean"
+            connection.exec_driver_sql(f"CREATE FUNCTION public.o{number}({left}, {right}) RETURNS {result} {body}")
+            arguments = f"FUNCTION = public.o{number}, LEFTARG = {left}, RIGHTARG = {right}"
+            connection.exec_driver_sql(f"CREATE OPERATOR public.{name} ({arguments})")
+        for name in ("text", "json", "int4"):
+            connection.exec_driver_sql(f"CREATE DOMAIN public.{name} AS pg_catalog.{name} CHECK (VALUE IS NULL)")
+        for name in ("pg_roles", "pg_class", "before"):
+            connection.exec_driver_sql(f"CREATE TABLE public.{name} (rolname name, oid oid)")
+
+
+@pytest.mark.usefixtures("open_public")
+@pytest.mark.parametrize("search_path", ["public", "public, pg_catalog"])
+def test_nothing_of_a_stranger_s_is_called(engine: sa.Engine, sent: list[str], search_path: str) -> None:
+    current = sa.text(
+        "SELECT current_user::pg_catalog.text, pg_catalog.current_setting('request.jwt.claims', true) LIKE"
+        " pg_catalog.concat('%', CAST(:user AS pg_catalog.text), '%')"
+    )
+    with engine.connect() as connection:
+        connection.exec_driver_sql(f"SET search_path = {search_path}")
+        connection.commit()
+        check_login(connection)
+        with acting_as(connection, ANN):
+            assert connection.execute(current, {"user": str(ANN)}).one() == ("authenticated", True)
+            with acting_as_service(connection):
+                assert connection.execute(current, {"user": str(ANN)}).one() == ("service_role", False)
+            assert connection.execute(current, {"user": str(ANN)}).one() == ("authenticated", True)
+        assert connection.execute(current, {"user": str(ANN)}).one() == (LOGIN, False)
+    assert len(sent) == 10  # SET, check_login, four queries, four switches
 
 
 @pytest.mark.asyncio

@@ -23,6 +23,7 @@ from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 from chat_api import local, store, tokens
 from chat_api.service import Server
 from chat_api.settings import Settings, SettingsError
+from chat_schema import database
 from chat_schema.acting_as import LoginError, acting_as_service_async, check_login_async
 
 
@@ -41,7 +42,7 @@ def main() -> None:
             is_local = options.data is not None or not os.environ.get("DATABASE_URL")
             settings = Settings.from_environment(stack.enter_context(local.running(options.data)) if is_local else None)
             emails = options.user or (["you@example.com"] if is_local else [])
-            users = asyncio.run(_users(settings, emails))
+            users = _users(settings, emails)
             listening = stack.enter_context(socket.create_server((options.host, options.port)))
             address = f"http://{options.host}:{listening.getsockname()[1]}/"
             for email, user_id in zip(emails, users, strict=True):
@@ -52,13 +53,19 @@ def main() -> None:
         pass
     except (CommandError, SettingsError, LoginError) as error:
         sys.exit(f"chat-api: {error}")
-    except OperationalError as error:
-        sys.exit(f"chat-api: the database does not answer, so nothing runs: {error.orig}\nCheck DATABASE_URL.")
     except OSError as error:
         sys.exit(f"chat-api: cannot listen on {options.host}:{options.port} ({error.strerror}). Try another --port.")
 
 
-async def _users(settings: Settings, emails: Sequence[str]) -> list[UUID]:
+def _users(settings: Settings, emails: Sequence[str]) -> list[UUID]:
+    try:
+        return asyncio.run(_checked(settings, emails))
+    except OperationalError as error:
+        said = database.first_line(error, settings.database_url)
+        sys.exit(f"chat-api: the database does not answer, so nothing runs: {said}\nCheck DATABASE_URL.")
+
+
+async def _checked(settings: Settings, emails: Sequence[str]) -> list[UUID]:
     """Check the login, then return the ids of these users, made where missing."""
     engine = create_async_engine(settings.database_url, connect_args={"prepare_threshold": None})
     try:

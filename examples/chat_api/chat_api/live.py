@@ -4,7 +4,8 @@ A change is a hint, not data: a window asks for what changed, and row level secu
 
 By default the service tells its own windows of its own writes, and nothing in the database is slower for it. After
 `python -m chat_api.notify install` the database announces every write by NOTIFY: then several processes hear of each
-other's, and of those that no service made.
+other's, and of those that no service made. Anybody who may connect may send a notification too: what is no number is
+ignored, and a number that is made up finds nothing.
 """
 
 from __future__ import annotations
@@ -19,12 +20,16 @@ from uuid import UUID
 
 import psycopg
 from pydantic import BaseModel
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from chat_api.notify import CHANNEL, INSTALLED
+from chat_api.notify import CHANGES, CHANNEL, HORIZON, INSTALLED, SWEEP
+from chat_schema.acting_as import ActingError, acting_as_service_async
 
 WAITING = 100  # changes kept for a window that does not read; then it is told to look at everything again
 RECONNECT_SECONDS = 2.0
+SWEEP_SECONDS = 60.0
+COMPLAINT_SECONDS = 60.0
 log = logging.getLogger("chat_api")
 
 Kind = Literal["changed", "deleted"]
@@ -35,12 +40,6 @@ class Change(BaseModel):
 
     conversation_id: UUID
     kind: Kind
-
-
-class _Announcement(Change):
-    """A change as the database tells it."""
-
-    user_id: UUID
 
 
 class _Window:
@@ -71,6 +70,8 @@ class Live:
     def __init__(self) -> None:
         self._windows: dict[UUID, set[_Window]] = {}
         self._listening = False
+        self._swept, self._horizon = 0.0, "0"
+        self._complained = float("-inf")
 
     def announce(self, user_id: UUID, conversation_id: UUID, kind: Kind = "changed") -> None:
         """Tell of a write that this process has committed, unless the database tells of it."""
@@ -110,12 +111,38 @@ class Live:
                 async with await psycopg.AsyncConnection.connect(url, autocommit=True) as own:
                     await own.execute(f"LISTEN {CHANNEL}")
                     self._publish_all()  # what was announced while nobody listened is gone
-                    async for notification in own.notifies():
-                        told = _Announcement.model_validate_json(notification.payload)
-                        self._publish(told.user_id, Change(conversation_id=told.conversation_id, kind=told.kind))
-            except psycopg.OperationalError:
-                log.warning("live updates lost the database; trying again in %.0f s", RECONNECT_SECONDS)
+                    while True:
+                        notifications = own.notifies(timeout=SWEEP_SECONDS, stop_after=1)
+                        await self._tell([notification.payload async for notification in notifications], engine)
+                        await self._sweep(engine)
+            except (psycopg.OperationalError, SQLAlchemyError, ActingError) as error:
+                log.warning(
+                    "live updates lost the database (%s); trying again in %.0f s",
+                    type(error).__name__,
+                    RECONNECT_SECONDS,
+                )
             await asyncio.sleep(RECONNECT_SECONDS)
+
+    async def _tell(self, payloads: list[str], engine: AsyncEngine) -> None:
+        """Read what was written under these numbers, as the service, and tell the windows."""
+        numbers = {payload for payload in payloads if _is_number(payload)}
+        if len(numbers) < len(set(payloads)) and time.monotonic() > self._complained + COMPLAINT_SECONDS:
+            self._complained = time.monotonic()
+            log.warning("somebody sends notifications on %s that no trigger sends; they are ignored", CHANNEL)
+        if not numbers:
+            return
+        async with engine.begin() as connection, acting_as_service_async(connection):
+            for user_id, conversation_id, kind in await connection.execute(CHANGES, {"numbers": sorted(numbers)}):
+                self._publish(user_id, Change(conversation_id=conversation_id, kind=kind))
+
+    async def _sweep(self, engine: AsyncEngine) -> None:
+        """Now and then delete the changes that were there the last time."""
+        if time.monotonic() < self._swept + SWEEP_SECONDS:
+            return
+        async with engine.begin() as connection, acting_as_service_async(connection):
+            await connection.execute(SWEEP, {"horizon": self._horizon})
+            self._horizon = str(await connection.scalar(HORIZON))
+        self._swept = time.monotonic()
 
     def _publish(self, user_id: UUID, change: Change) -> None:
         for window in self._windows.get(user_id, ()):
@@ -125,3 +152,8 @@ class Live:
         for windows in self._windows.values():
             for window in windows:
                 window.tell(None)
+
+
+def _is_number(payload: str) -> bool:
+    """Tell whether it can be the number of a transaction."""
+    return payload.isascii() and payload.isdecimal() and len(payload) <= 20 and int(payload) < 2**64

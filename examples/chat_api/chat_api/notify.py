@@ -4,6 +4,9 @@
     python -m chat_api.notify remove
     python -m chat_api.notify realtime    # on Supabase, instead: conversations and messages join supabase_realtime
 
+Every role that may connect may LISTEN. So a notification holds a number and nothing else; what was written stands under
+that number in chat_api.changes, which service_role alone reads.
+
 Off by default, because a transaction that notifies holds one lock for the whole server while it commits: commits that
 would have shared a flush to disk then wait for one another. `python -m chat_api.notify_cost` measures it.
 """
@@ -17,20 +20,51 @@ import sqlalchemy as sa
 from alembic.util import CommandError
 
 from chat_schema import database
+from chat_schema.roles import Roles, recorded_roles
 
 CHANNEL = "chat_api"
 
-# Whoever may connect may read pg_trigger, whatever else it may not.
+# Whoever may connect may read the catalog, whatever else it may not.
 INSTALLED = sa.text(
-    "SELECT count(*) = 2 FROM pg_trigger WHERE tgname = 'chat_api_announce' AND tgenabled <> 'D'"
+    "SELECT count(*) = 3 FROM ("
+    " SELECT FROM pg_catalog.pg_trigger WHERE tgname = 'chat_api_announce' AND tgenabled <> 'D'"
     " AND tgrelid IN (to_regclass('public.conversations'), to_regclass('public.messages'))"
+    " UNION ALL SELECT FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace"
+    " WHERE n.nspname = 'chat_api' AND c.relname = 'changes') AS parts"
 )
+CHANGES = sa.text(
+    "SELECT DISTINCT user_id, conversation_id, kind FROM chat_api.changes"
+    " WHERE transaction = ANY (CAST(CAST(:numbers AS text[]) AS xid8[])) ORDER BY kind"
+)
+# A change that every listener has had time to read: its transaction had ended when the horizon was drawn, a while ago.
+SWEEP = sa.text("DELETE FROM chat_api.changes WHERE transaction < CAST(CAST(:horizon AS text) AS xid8)")
+HORIZON = sa.text("SELECT pg_catalog.pg_snapshot_xmin(pg_catalog.pg_current_snapshot())::text")
 
-# In a schema of its own: what stands in chat_internal is chat-schema's. One text for both tables, so that a transaction
-# that writes a message and thereby its conversation sends one notification: equal ones are sent once.
+# In a schema of its own: what stands in chat_internal is chat-schema's. The trigger runs as whoever writes, and a role
+# that has no part in this (one that deletes accounts, say) writes unannounced rather than not at all.
 INSTALL = (
     "SET LOCAL lock_timeout = '2s'",
     "CREATE SCHEMA IF NOT EXISTS chat_api",
+    "REVOKE ALL ON SCHEMA chat_api FROM PUBLIC, {anon}",
+    "GRANT USAGE ON SCHEMA chat_api TO {authenticated}, {service_role}",
+    "DROP TABLE IF EXISTS chat_api.changes",
+    """
+    CREATE UNLOGGED TABLE chat_api.changes (
+      transaction pg_catalog.xid8 NOT NULL DEFAULT pg_catalog.pg_current_xact_id(),
+      conversation_id pg_catalog.uuid NOT NULL,
+      kind pg_catalog.text NOT NULL,
+      user_id pg_catalog.uuid NOT NULL,
+      PRIMARY KEY (transaction, conversation_id, kind),
+      CONSTRAINT ck_changes_kind CHECK (kind IN ('changed', 'deleted'))
+    )
+    """,
+    "ALTER TABLE chat_api.changes ENABLE ROW LEVEL SECURITY",
+    "CREATE POLICY changes_insert_own ON chat_api.changes FOR INSERT TO {authenticated} WITH CHECK ("
+    "user_id = (SELECT chat_internal.current_user_id()) AND transaction = (SELECT pg_catalog.pg_current_xact_id()))",
+    "CREATE POLICY changes_service ON chat_api.changes TO {service_role} USING (true) WITH CHECK (true)",
+    "REVOKE ALL ON chat_api.changes FROM PUBLIC, {anon}, {authenticated}, {service_role}",
+    "GRANT INSERT ON chat_api.changes TO {authenticated}",
+    "GRANT SELECT, INSERT, DELETE ON chat_api.changes TO {service_role}",
     """
     CREATE OR REPLACE FUNCTION chat_api.announce() RETURNS trigger
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
@@ -38,6 +72,9 @@ INSTALL = (
       owner uuid;
       conversation uuid;
     BEGIN
+      IF NOT pg_catalog.has_schema_privilege('chat_api', 'USAGE') THEN
+        RETURN NULL;
+      END IF;
       IF TG_OP = 'DELETE' THEN
         owner := OLD.user_id; conversation := OLD.id;
       ELSIF TG_TABLE_NAME = 'messages' THEN
@@ -45,19 +82,15 @@ INSTALL = (
       ELSE
         owner := NEW.user_id; conversation := NEW.id;
       END IF;
-      PERFORM pg_catalog.pg_notify(
-        'chat_api',
-        pg_catalog.json_build_object(
-          'user_id', owner,
-          'conversation_id', conversation,
-          'kind', CASE TG_OP WHEN 'DELETE' THEN 'deleted' ELSE 'changed' END
-        )::text
-      );
+      INSERT INTO chat_api.changes (conversation_id, kind, user_id)
+      VALUES (conversation, CASE TG_OP WHEN 'DELETE' THEN 'deleted' ELSE 'changed' END, owner)
+      ON CONFLICT DO NOTHING;
+      PERFORM pg_catalog.pg_notify('chat_api', pg_catalog.pg_current_xact_id()::text);  -- equal ones are sent once
       RETURN NULL;
     END
     $$
     """,
-    "REVOKE ALL ON FUNCTION chat_api.announce() FROM PUBLIC",
+    "REVOKE ALL ON FUNCTION chat_api.announce() FROM PUBLIC, {anon}, {authenticated}, {service_role}",
     "CREATE OR REPLACE TRIGGER chat_api_announce AFTER INSERT OR UPDATE OR DELETE ON public.conversations"
     " FOR EACH ROW EXECUTE FUNCTION chat_api.announce()",
     # A message that is committed after a later one moves no updated_at, so the conversation's trigger is not enough.
@@ -69,13 +102,30 @@ REMOVE = (
     "DROP TRIGGER IF EXISTS chat_api_announce ON public.messages",
     "DROP TRIGGER IF EXISTS chat_api_announce ON public.conversations",
     "DROP FUNCTION IF EXISTS chat_api.announce()",
+    "DROP TABLE IF EXISTS chat_api.changes",
     "DROP SCHEMA IF EXISTS chat_api",
 )
 
 
 def install(connection: sa.Connection) -> None:
-    """Create the triggers, in one short transaction that waits at most two seconds for a lock."""
-    _run(connection, INSTALL)
+    """Create table and triggers, or replace those that are there, in one transaction that waits two seconds for a lock.
+
+    Raises :class:`alembic.util.CommandError` where somebody else owns a schema chat_api, and could read what is written
+    there.
+    """
+    foreign = sa.text(
+        "SELECT n.nspowner NOT IN (current_user::regrole, c.relowner) FROM pg_namespace AS n, pg_class AS c"
+        " WHERE n.nspname = 'chat_api' AND c.oid = 'public.conversations'::regclass"
+    )
+    if connection.scalar(foreign):
+        raise CommandError(
+            "There is a schema chat_api that belongs to another role, who could read what every user does, so nothing "
+            "was changed. Have its owner or an administrator drop or rename it."
+        )
+    quote = connection.dialect.identifier_preparer.quote_identifier
+    names = (recorded_roles(connection) or Roles()).logical_names()
+    roles = {logical: quote(actual) for actual, logical in names.items()}
+    _run(connection, tuple(statement.format(**roles) for statement in INSTALL))
 
 
 def remove(connection: sa.Connection) -> None:

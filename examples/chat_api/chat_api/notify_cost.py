@@ -2,13 +2,14 @@
 
     python -m chat_api.notify_cost [--writers 8] [--seconds 10] [--rounds 3]
 
-On a scratch server with PostgreSQL's own settings, durable commits among them, by pgbench; one connection listens. The
+On a scratch server with PostgreSQL's own settings, durable commits among them, by pgbench; one service listens. The
 two ways take turns, so that a machine that slows down slows both.
 """
 
 from __future__ import annotations
 
 import argparse
+import asyncio
 import contextlib
 import re
 import statistics
@@ -18,9 +19,10 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
-import psycopg
+from sqlalchemy.ext.asyncio import create_async_engine
 
 from chat_api import local, notify
+from chat_api.live import Live
 from chat_schema import database, embedded
 
 PEOPLE = 1000
@@ -88,18 +90,18 @@ def _commits_per_second(server: embedded.Server, script: Path, writers: int, sec
 
 @contextlib.contextmanager
 def _listening(server: embedded.Server) -> Iterator[None]:
-    """Listen as one service does."""
-    url = server.url(user=local.LOGIN).set(drivername="postgresql").render_as_string(hide_password=False)
+    """Listen as one service does, where the triggers are installed: it reads what they write, too."""
     done = threading.Event()
 
-    def listen() -> None:
-        with psycopg.connect(url, autocommit=True) as connection:
-            connection.execute(f"LISTEN {notify.CHANNEL}")
-            while not done.is_set():
-                for _ in connection.notifies(timeout=0.2):
-                    pass
+    async def listen() -> None:
+        engine = create_async_engine(server.url(user=local.LOGIN))
+        task = asyncio.create_task(Live().listen(engine))
+        await asyncio.to_thread(done.wait)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        await engine.dispose()
 
-    thread = threading.Thread(target=listen)
+    thread = threading.Thread(target=asyncio.run, args=[listen()])
     thread.start()
     try:
         yield

@@ -42,8 +42,11 @@ def verify(token: str, settings: Settings) -> Caller:
             audience=settings.audience,
             options={"require": ["exp", "sub", "aud"]},
         )
+        if type(claims["exp"]) not in (int, float):  # a text that reads as a number was taken for one
+            raise TokenError("The token is not valid here.")
         return Caller(UUID(claims["sub"]), datetime.fromtimestamp(claims["exp"], UTC))
     except jwt.ExpiredSignatureError:
         raise TokenError("The token has expired.") from None
-    except (jwt.InvalidTokenError, ValueError, OverflowError):
+    # JSON holds anything: a claim of another type, a number without end, lists in lists until Python gives up.
+    except (jwt.InvalidTokenError, ValueError, TypeError, OverflowError, RecursionError):
         raise TokenError("The token is not valid here.") from None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import uuid
 from collections.abc import Iterator
 from datetime import timedelta
 from functools import partial
@@ -257,6 +258,60 @@ def test_the_link_s_token_leaves_the_address_and_stays_for_a_reload(chat: Runnin
     page.until(lambda: page.find("#app").is_displayed())
 
 
+@pytest.mark.parametrize("how", ["in the open tab", "by a new load"])
+def test_a_link_with_a_token_does_not_replace_a_session_in_use(chat: Running, page: Page, how: str) -> None:
+    """Or whoever made the link could have somebody write into an account that is not theirs."""
+    ann, bob = chat.person("ann." + uuid.uuid4().hex), chat.person("bob." + uuid.uuid4().hex)
+    anns, bobs = ann.begins(title="Ann's")["id"], bob.begins(title="Bob's")["id"]
+    page.opens(ann)
+    assert not page.find("#link").is_displayed()
+    if how == "by a new load":
+        page.driver.get("about:blank")
+    page.driver.get(f"{chat.url}/#token={bob.token}")
+    page.until(lambda: page.find("#link").is_displayed() and page.find("#app").is_displayed())
+    assert page.driver.current_url == f"{chat.url}/"
+    assert "another token" in page.find("#link").text
+    assert (page.find("#who").text[:4], page.sidebar()) == ("ann.", ["Ann's"])
+    page.clicks("#conversations a")
+    page.says("Mine?")
+    assert len(ann.reads(anns)) == 2
+
+    page.clicks("#use-link")
+    page.until(lambda: page.sidebar() == ["Bob's"])
+    assert page.find("#who").text[:4] == "bob."
+    assert page.driver.current_url == f"{chat.url}/"
+    assert not page.find("#link").is_displayed()
+    assert bob.reads(bobs) == []
+    page.driver.refresh()
+    page.until(lambda: page.sidebar() == ["Bob's"])
+    assert page.complaints() == []
+
+
+def test_who_stays_is_not_asked_again(chat: Running, page: Page) -> None:
+    ann, bob = chat.person(), chat.person()
+    page.opens(ann)
+    page.driver.get(f"{chat.url}/#token={bob.token}")
+    page.clicks("#keep-session")
+    page.until(lambda: not page.find("#link").is_displayed())
+    page.driver.refresh()
+    page.until(lambda: page.find("#app").is_displayed())
+    assert not page.find("#link").is_displayed()
+    page.driver.get(f"{chat.url}/#token={ann.token}")  # her own
+    page.until(lambda: page.driver.current_url == f"{chat.url}/")
+    assert not page.find("#link").is_displayed()
+
+
+def test_a_link_opened_in_a_tab_that_asks_to_sign_in_signs_in(chat: Running, page: Page) -> None:
+    ann = chat.person("ann." + uuid.uuid4().hex)
+    page.opens(ann)
+    page.clicks("#sign-out")
+    page.until(lambda: page.find("#sign-in").is_displayed())
+    page.driver.get(f"{chat.url}/#token={ann.token}")
+    page.until(lambda: page.find("#app").is_displayed())
+    assert page.driver.current_url == f"{chat.url}/"
+    assert page.find("#who").text[:4] == "ann."
+
+
 def test_a_token_that_ends_leads_to_the_sign_in(chat: Running, page: Page) -> None:
     ann = chat.person()
     ann.token = tokens.issue(ann.user_id, chat.settings, timedelta(seconds=3))
@@ -298,6 +353,10 @@ def test_axe_finds_nothing_to_complain_of(chat: Running, page: Page, dark: bool)
     page.starts()
     page.says("Is this readable?")
     assert violations() == []
+    page.driver.execute_script("location.hash = 'token=another'")
+    page.until(lambda: page.find("#link").is_displayed())
+    assert violations() == []
+    page.clicks("#keep-session")
     page.clicks("#rename")
     assert violations() == []
     page.presses(Keys.ESCAPE)

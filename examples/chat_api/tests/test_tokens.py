@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import base64
+import hmac
 import json
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from uuid import UUID
 
 import httpx
+import hypothesis
 import jwt
 import pytest
+import sqlalchemy as sa
+from hypothesis import given
+from hypothesis import strategies as st
 
 from chat_api import tokens
+from chat_api.settings import Settings
 from tests.conftest import Running
 
 NOT_ASKED = "about:blank"
@@ -62,6 +69,86 @@ def test_no_other_token_gets_in(chat: Running, case: str) -> None:
         assert answer.headers["www-authenticate"].startswith("Bearer")
         assert answer.json()["type"] == (NOT_ASKED if case in ("missing", "not bearer") else INVALID)
     assert httpx.get(f"{chat.url}/api/me", headers={"Authorization": f"Bearer {signed()}"}).status_code == 200
+
+
+LATER = 4_000_000_000
+NO_TIMES = [
+    "4000000000",
+    "tomorrow",
+    [LATER],
+    {"at": LATER},
+    True,
+    float("nan"),
+    float("inf"),
+    10**400,
+    1e300,
+    LATER**3,
+]
+ODD: dict[str, list[object]] = {
+    "exp": NO_TIMES,
+    "nbf": ["soon", [1], {}, float("nan"), LATER],
+    "iat": ["soon", [1], {}, float("nan"), LATER],
+    "sub": [7, 7.5, True, ["x"], {"id": "x"}, "", "\ud800"],
+    "aud": [7, True, {"authenticated": 1}, [["authenticated"]], [{}], [None], []],
+    "jti": [7],
+}
+
+
+@pytest.mark.parametrize(("claim", "value"), [(claim, value) for claim, values in ODD.items() for value in values])
+def test_a_claim_of_another_type_gets_nobody_in(chat: Running, claim: str, value: object) -> None:
+    claims = {"sub": str(chat.person().user_id), "aud": "authenticated", "exp": LATER, claim: value}
+    answer = httpx.get(f"{chat.url}/api/me", headers={"Authorization": f"Bearer {signed_as_it_is(claims, chat)}"})
+    assert answer.status_code == 401
+    assert answer.json()["type"] == INVALID
+
+
+def test_a_list_of_audiences_and_a_fraction_of_a_second_get_in(chat: Running) -> None:
+    claims = {"sub": str(chat.person().user_id), "aud": ["other", "authenticated"], "exp": LATER + 0.5}
+    token = signed_as_it_is(claims, chat)
+    assert httpx.get(f"{chat.url}/api/me", headers={"Authorization": f"Bearer {token}"}).status_code == 200
+
+
+def test_json_without_a_bottom_gets_nobody_in(chat: Running) -> None:
+    """In the header, which is read before anything is verified."""
+    head = base64.urlsafe_b64encode(b"[" * 30_000).rstrip(b"=").decode()
+    for token in (f"{head}.e30.e30", signed_text("[" * 30_000, chat), signed_text("[]", chat), signed_text("7", chat)):
+        answer = httpx.get(f"{chat.url}/api/me", headers={"Authorization": f"Bearer {token}"})
+        assert answer.status_code == 401, token[:50]
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.just("4000000000"),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=5,
+)
+GOOD = st.fixed_dictionaries({"sub": st.uuids().map(str), "aud": st.just("authenticated"), "exp": st.just(LATER)})
+
+
+@given(GOOD, st.dictionaries(st.sampled_from(["sub", "aud", "exp", "nbf", "iat", "jti", "iss", "x"]), JSON, max_size=3))
+@hypothesis.settings(max_examples=500, deadline=None)
+def test_whatever_a_token_claims_it_is_somebody_s_or_refused(good: dict[str, Any], odd: dict[str, Any]) -> None:
+    there = Settings(sa.make_url("postgresql://"), secret="a secret of the tests, long enough for HS256")
+    claims = {**good, **odd}
+    try:
+        caller = tokens.verify(signed_text(json.dumps(claims), there), there)
+    except tokens.TokenError:
+        return
+    assert str(caller.user_id) == str(UUID(claims["sub"]))
+    assert type(claims["exp"]) in (int, float)
+    assert caller.expires.timestamp() == pytest.approx(claims["exp"], abs=1)
+
+
+def signed_as_it_is(claims: dict[str, Any], chat: Running) -> str:
+    """Sign claims that PyJWT itself would refuse to sign."""
+    return signed_text(json.dumps(claims), chat)
+
+
+def signed_text(payload: str, there: Running | Settings) -> str:
+    secret = there.settings.secret if isinstance(there, Running) else there.secret
+    parts = [b'{"alg": "HS256", "typ": "JWT"}', payload.encode()]
+    body = b".".join(base64.urlsafe_b64encode(part).rstrip(b"=") for part in parts)
+    signature = hmac.digest(secret.encode(), body, "sha256")
+    return (body + b"." + base64.urlsafe_b64encode(signature).rstrip(b"=")).decode()
 
 
 def test_an_algorithm_of_the_same_family_does_not_get_in(chat: Running) -> None:

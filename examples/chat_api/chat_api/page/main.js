@@ -18,13 +18,27 @@ let live = null;
 // ---- signing in
 
 function start() {
-  const given = new URLSearchParams(location.hash.slice(1)).get("token");
-  if (given) {
-    token.set(given);
-    history.replaceState(null, "", location.pathname); // neither in the history nor in a copied address
-  }
+  takeLink();
   if (token.get()) enter();
   else signIn();
+}
+
+/** Take the token out of the address: neither in the history nor in a copied address. It ends no session in use: whoever
+ * made the link could have somebody write into an account that is not theirs. */
+function takeLink() {
+  const given = new URLSearchParams(location.hash.slice(1)).get("token");
+  if (!given) return false;
+  history.replaceState(null, "", location.pathname);
+  const kept = token.get();
+  if (!kept) token.set(given);
+  $("link").hidden = !kept || kept === given;
+  $("use-link").onclick = () => {
+    live?.abort();
+    token.forget();
+    token.set(given);
+    location.replace("/"); // from nothing, so that no window shows one what the other wrote
+  };
+  return !kept;
 }
 
 function signIn(reason) {
@@ -353,6 +367,8 @@ document.addEventListener("click", (event) => {
   attempt(() => go(link.getAttribute("href")))(event);
 });
 document.addEventListener("visibilitychange", follow);
-addEventListener("popstate", attempt(show));
+addEventListener("popstate", attempt(() => $("app").hidden || show()));
+addEventListener("hashchange", () => takeLink() && enter()); // a link opened in a tab that shows the page already
+$("keep-session").addEventListener("click", () => ($("link").hidden = true));
 
 start();
