@@ -4,7 +4,7 @@ from tests.migrations.chain import Chain
 
 _UNSAFE = """
     WITH own AS (
-      SELECT p.oid, p.proacl, p.prosecdef, p.prokind, p.proconfig, p.proowner, p.prosrc,
+      SELECT p.oid, p.proacl, p.prosecdef, p.proconfig, p.proowner, p.prosrc,
         p.prorettype = 'pg_catalog.trigger'::pg_catalog.regtype AS is_trigger
       FROM pg_catalog.pg_proc AS p JOIN pg_catalog.pg_namespace AS n ON n.oid = p.pronamespace
       WHERE n.nspname IN ('public', 'chat_internal')
@@ -15,8 +15,7 @@ _UNSAFE = """
       WHERE x.grantee = 0 OR r.rolname = 'anon'
     )
     SELECT pg_catalog.format('%s has no safe search_path: %s', o.oid::pg_catalog.regprocedure, o.prosrc)
-    FROM own AS o WHERE o.prokind <> 'p'  -- SET on a procedure forbids its COMMITs
-      AND NOT coalesce(o.proconfig, '{}') @> ARRAY['search_path=pg_catalog, pg_temp']
+    FROM own AS o WHERE NOT coalesce(o.proconfig, '{}') @> ARRAY['search_path=pg_catalog, pg_temp']
     UNION ALL
     SELECT pg_catalog.format('%s runs as its owner and is open to PUBLIC or anon: %s',
                              o.oid::pg_catalog.regprocedure, o.prosrc)
