@@ -23,6 +23,7 @@ def pooled(migrated_url: str) -> sa.Engine:
     return engine
 
 
+@pytest.mark.xfail(reason="the models do not name their schema yet", strict=True)
 def test_models_read_and_write_schema_public(pooled: sa.Engine, migrated_url: str) -> None:
     user: UUID = uuid4()
     with Session(pooled) as session:
