@@ -16,7 +16,7 @@ from chat_schema.online.lock_retry import retrying
 from chat_schema.online.session import SEARCH_PATH, safe_search_path, session_settings
 from chat_schema.options import Options
 from chat_schema.roles import recorded_roles
-from chat_schema.version_table import STRANGERS_SCRIPT, refuse_unknown_revision, version_table
+from chat_schema.version_table import STRANGERS_SCRIPT, refuse_strangers, refuse_unknown_revision, version_table
 
 EXPECTED = load_expected()
 config = context.config
@@ -102,6 +102,7 @@ def run_online() -> None:
         stack.enter_context(no_default_schema(connection))
         if not changes_the_database():
             stack.enter_context(safe_search_path(connection))
+            refuse_strangers(connection)
         else:
             stack.enter_context(session_settings(connection, options))
             stack.enter_context(deployer_lock(connection, options.deployer_wait))

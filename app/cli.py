@@ -22,6 +22,7 @@ from alembic import command
 from . import database, retention, verification
 from .online.progress import Progress
 from .options import describe
+from .version_table import refuse_strangers
 
 
 def plan(config: Config) -> None:
@@ -120,6 +121,8 @@ def _connected(config: Config) -> Iterator[sa.Connection]:
         database.database_url(config.attributes.get("url")) as url,
         database.connect(url) as connection,
     ):
+        refuse_strangers(connection)
+        connection.rollback()
         yield connection
 
 

@@ -65,7 +65,7 @@ def version_table(connection: sa.Connection) -> Iterator[None]:
     somebody else's.
     """
     require_rights(connection)
-    _refuse_strangers(connection)
+    refuse_strangers(connection)
     if connection.scalar(sa.text("SELECT to_regnamespace(:name)"), {"name": INTERNAL_SCHEMA}) is None:
         connection.execute(sa.schema.CreateSchema(INTERNAL_SCHEMA))
     connection.commit()
@@ -79,7 +79,7 @@ def version_table(connection: sa.Connection) -> Iterator[None]:
     _drop_at_base(connection)
 
 
-def _refuse_strangers(connection: sa.Connection) -> None:
+def refuse_strangers(connection: sa.Connection) -> None:
     """Refuse a schema in which others own or create things: a trigger of theirs would run with our rights."""
     found = connection.execute(sa.text(_STRANGERS)).all()
     if not found:

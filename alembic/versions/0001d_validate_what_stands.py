@@ -3,12 +3,14 @@
 What:   chat_internal.adoption_obstacles(), asked once: tables that are none or belong to another login or another
         application, functions of other logins that our names or our tables would call, both conversations and
         chat_sessions, rows that this schema cannot hold (roles, addresses, times that drivers cannot read, ids kept for
-        others), and rows whose owner is not the owner of what they hang on.
+        others), and rows whose owner is not the owner of what they hang on. Then close_tables() takes TRIGGER and
+        REFERENCES on these tables from PUBLIC and the three roles.
 Why:    a chain that stops halfway leaves a database between two shapes. A trigger of a stranger's would run with the
-        rights of whoever migrates; is_trusted() says who is none. Which of two owners of a row is right is not
-        guessed at: the operator decides by -x on-owner-mismatch=move.
-Locks:  AccessShare: reads only.
-Undone: the functions are dropped.
+        rights of whoever migrates; is_trusted() says who is none. Hosted platforms grant TRIGGER on every table to
+        the clients' roles, who could make one after this look and before the table's own revision. Which of two
+        owners of a row is right is not guessed at: the operator decides by -x on-owner-mismatch=move.
+Locks:  AccessShare while it looks; then ShareRowExclusive, an instant, on tables on which clients may make triggers.
+Undone: the rights are given back, the functions are dropped.
 
 Revision ID: 0001d
 Revises: 0001c
@@ -21,16 +23,23 @@ down_revision = "0001c"
 branch_labels = None
 depends_on = None
 
+OURS = (  # what this chain makes under these names, or takes over
+    "('users', 'tenants', 'tenant_users', 'tasks', 'chat_messages', 'chat_sessions', 'conversations', 'messages',"
+    " 'brands', 'conversation_sessions', 'conversation_messages', 'provider_usage_stats', 'daily_message_volume')"
+)
+
 
 def upgrade() -> None:
     op.sql(
         r"""
         -- Whoever owns the database, or administers the server or its roles, can do as it likes anyway. A superuser is
-        -- a member of every role: that says nothing of whom it trusts.
+        -- a member of every role: that says nothing of whom it trusts. Nor does it that hosted platforms make the login
+        -- that migrates a member of the clients' roles.
         CREATE FUNCTION chat_internal.is_trusted(p_role oid) RETURNS boolean
         LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
           SELECT r.rolsuper OR r.rolcreaterole OR r.rolname = current_user OR r.oid = d.datdba
             OR NOT me.rolsuper AND pg_catalog.pg_has_role(me.oid, r.oid, 'USAGE')
+            AND r.rolname NOT IN (SELECT n.actual FROM chat_internal.role_names AS n)
           FROM pg_catalog.pg_roles AS r, pg_catalog.pg_roles AS me, pg_catalog.pg_database AS d
           WHERE r.oid = p_role AND me.rolname = current_user AND d.datname = pg_catalog.current_database()
         $$;
@@ -42,9 +51,7 @@ def upgrade() -> None:
           t record;
           ours CONSTANT oid[] := ARRAY(
             SELECT c.oid FROM pg_catalog.pg_class AS c
-            WHERE c.relnamespace = 'public'::regnamespace AND c.relname IN (
-              'users', 'tenants', 'tenant_users', 'tasks', 'chat_messages', 'chat_sessions', 'conversations',
-              'messages', 'brands', 'conversation_sessions', 'conversation_messages'));
+            WHERE c.relnamespace = 'public'::regnamespace AND c.relname IN {ours});
           replaced CONSTANT oid[] := ARRAY(
             SELECT p.oid FROM pg_catalog.pg_proc AS p
             WHERE p.oid::regprocedure::text IN (
@@ -135,6 +142,7 @@ def upgrade() -> None:
           v_condition text;
           v_count bigint;
           v_first text;
+          v_strange boolean := false;
         BEGIN
           FOR t IN
             SELECT w.name, w.needs, c.oid, c.relkind, c.relowner
@@ -148,6 +156,7 @@ def upgrade() -> None:
             ) AS w (name, needs)
             JOIN pg_catalog.pg_class AS c ON c.oid = pg_catalog.to_regclass('public.' || w.name)
           LOOP
+            v_strange := v_strange OR t.relkind <> 'r' OR NOT chat_internal.is_trusted(t.relowner);
             IF t.relkind <> 'r' THEN
               RETURN NEXT pg_catalog.format('public.%s is there and is no ordinary table; rename it.', t.name);
             ELSIF NOT chat_internal.is_trusted(t.relowner) THEN
@@ -159,7 +168,15 @@ def upgrade() -> None:
                                             t.name, pg_catalog.array_to_string(t.needs, ', '));
             END IF;
           END LOOP;
+          RETURN QUERY
+            SELECT pg_catalog.format('the type public.%s is there, and a table makes one of its name; rename it.',
+                                     y.typname)
+            FROM pg_catalog.pg_type AS y
+            WHERE y.typnamespace = 'public'::regnamespace AND y.typtype <> 'c' AND y.typname IN {ours};
           RETURN QUERY SELECT o FROM chat_internal.code_obstacles() AS o;
+          IF v_strange OR FOUND THEN
+            RETURN;  -- to read rows would run what a view or a policy of theirs calls
+          END IF;
           IF pg_catalog.to_regclass('public.chat_sessions') IS NOT NULL
             AND pg_catalog.to_regclass('public.conversations') IS NOT NULL THEN
             RETURN NEXT 'public.chat_sessions and public.conversations are both there, and the one becomes the other; '
@@ -273,16 +290,50 @@ def upgrade() -> None:
             END IF;
           END IF;
         END
-        $function$
-        """
+        $function$;
+
+        CREATE FUNCTION chat_internal.close_tables() RETURNS void
+        LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+        DECLARE
+          t record;
+        BEGIN
+          FOR t IN
+            SELECT c.oid::regclass AS tab, x.privilege_type AS privilege,
+                   CASE x.grantee WHEN 0 THEN 'PUBLIC' ELSE pg_catalog.quote_ident(n.actual) END AS role,
+                   CASE WHEN x.is_grantable THEN ' WITH GRANT OPTION' ELSE '' END AS grantable
+            FROM pg_catalog.pg_class AS c CROSS JOIN pg_catalog.aclexplode(c.relacl) AS x
+            LEFT JOIN chat_internal.role_names AS n ON n.actual = pg_catalog.pg_get_userbyid(x.grantee)
+            WHERE c.relnamespace = 'public'::regnamespace AND c.relname IN {ours}
+              AND x.privilege_type IN ('TRIGGER', 'REFERENCES') AND (x.grantee = 0 OR n.actual IS NOT NULL)
+            ORDER BY c.oid, 2, 3
+          LOOP
+            -- whoever is making a trigger there is waited for, and looked at below
+            EXECUTE pg_catalog.format('LOCK TABLE %s IN SHARE ROW EXCLUSIVE MODE', t.tab);
+            PERFORM chat_internal.change('code of clients',
+              pg_catalog.format('%s on %s revoked from %s', t.privilege, t.tab, t.role),
+              pg_catalog.format('REVOKE %s ON %s FROM %s CASCADE', t.privilege, t.tab, t.role),
+              pg_catalog.format('GRANT %s ON %s TO %s%s', t.privilege, t.tab, t.role, t.grantable));
+          END LOOP;
+          IF EXISTS (SELECT FROM chat_internal.code_obstacles()) THEN
+            RAISE EXCEPTION 'Somebody made a trigger on a table of this schema meanwhile, so nothing was changed. Run '
+              'the command again: it names what there is to mend.';
+          END IF;
+        END
+        $$
+        """.replace("{ours}", OURS)
     )
-    op.grant_only("FUNCTION chat_internal.is_trusted(oid)")
-    op.grant_only("FUNCTION chat_internal.code_obstacles()")
-    op.grant_only("FUNCTION chat_internal.adoption_obstacles(boolean)")
+    for function in FUNCTIONS:
+        op.grant_only(f"FUNCTION chat_internal.{function}")
     op.refuse_obstacles()
+    op.sql("SELECT chat_internal.close_tables()")
+
+
+FUNCTIONS = ("is_trusted(oid)", "code_obstacles()", "adoption_obstacles(boolean)", "close_tables()")
 
 
 def downgrade() -> None:
+    op.release("code of clients")
+    op.sql("DROP FUNCTION chat_internal.close_tables()")
     op.sql("DROP FUNCTION chat_internal.adoption_obstacles(boolean)")
     op.sql("DROP FUNCTION chat_internal.code_obstacles()")
     op.sql("DROP FUNCTION chat_internal.is_trusted(oid)")
