@@ -126,7 +126,9 @@ def _named(role: object) -> str:
 
 # Every function, type and operator is named with its schema: in a database where others may create in public, or with
 # a search_path that names pg_catalog late, a stranger's own would be called as the login. NULLIF calls an operator too.
-# PostgreSQL evaluates a list of targets from left to right: what stands is kept before it is changed.
+# PostgreSQL evaluates a list of targets from left to right: what stands is kept before it is changed. A path that does
+# not name pg_temp has it first: a table that an earlier client of the connection left there would be read and written
+# in place of ours. For a login whose own path names it, nothing is set.
 _ENTER = sa.text(
     """
     SELECT pg_catalog.set_config(
@@ -144,7 +146,20 @@ _ENTER = sa.text(
            ),
            pg_catalog.set_config('role', :role, true),
            pg_catalog.set_config('request.jwt.claims', :claims, true),
-           pg_catalog.set_config('request.jwt.claim.sub', :sub, true)
+           pg_catalog.set_config('request.jwt.claim.sub', :sub, true),
+           CASE WHEN pg_catalog.strpos(pg_catalog.current_setting('search_path'), 'pg_temp') OPERATOR(pg_catalog.=) 0
+             THEN pg_catalog.set_config(
+               'search_path',
+               pg_catalog.concat_ws(
+                 ', ',
+                 CASE WHEN pg_catalog.current_setting('search_path') OPERATOR(pg_catalog.<>) ''
+                   THEN pg_catalog.current_setting('search_path')
+                 END,
+                 'pg_temp'
+               ),
+               true
+             )
+           END
     """
 )
 _LEAVE = sa.text(
