@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import re
 import sys
 from argparse import Namespace, RawDescriptionHelpFormatter
@@ -42,19 +43,38 @@ def plan(config: Config) -> None:
             print(f"        locks: {' '.join(locks[1].split()) if locks else 'not stated'}")
 
 
-def verify(config: Config) -> None:
-    """Check that the database is at head, its catalog as expected and its data consistent; exit 1 if not."""
+def verify(config: Config, as_json: bool = False, keep: Sequence[str] | None = None) -> None:
+    """Check that the database is at head, catalog, roles and data as expected; exit 1 if not."""
     with _connected(config) as connection:
-        failed = 0
+        for name in verification.keep(connection, keep) if keep else ():
+            print(f"kept as yours: {name}", file=sys.stderr if as_json else sys.stdout)
+        checks = []
         for check in verification.verify(connection, config):
-            print(f"{'ok  ' if check.passed else 'FAIL'}  {check.name:<58} {check.found}")
-            for problem in check.problems:
-                print("        " + problem.replace("\n", "\n        "))
-            failed += not check.passed
-    if failed:
+            checks.append(check)
+            if not as_json:
+                _report(check)
+    failed = sum(not check.passed for check in checks)
+    if as_json:
+        document = {
+            "version": 1,  # of this format
+            "revision": checks[0].found,
+            "passed": not failed,
+            "checks": [check.as_json() for check in checks],
+        }
+        print(json.dumps(document, indent=1))
+    elif failed:
         print(f"Verification failed: {failed} of the checks above.")
+    else:
+        print("Verified: the database is what the package expects.")
+    if failed:
         raise SystemExit(1)
-    print("Verified: the database is what the package expects.")
+
+
+def _report(check: verification.Check) -> None:
+    """Print a check in one line, and below it what is wrong and what is worth knowing."""
+    print(f"{'ok  ' if check.passed else 'FAIL'}  {check.name:<58} {check.found}")
+    for line in (*check.problems, *(f"warning: {each}" for each in check.warnings), *check.notes):
+        print("        " + line.replace("\n", "\n        "))
 
 
 def purge(config: Config, older_than: int = 90, batch_size: int = 500, dry_run: bool = False) -> None:
@@ -128,6 +148,18 @@ class _CommandLine(CommandLine):
         "batch_size": (
             "--batch-size",
             {"type": _natural, "default": 500, "metavar": "N", "help": "sessions deleted per commit (default: 500)"},
+        ),
+        "as_json": (
+            "--json",
+            {"action": "store_true", "dest": "as_json", "help": "print the report as one JSON document"},
+        ),
+        "keep": (
+            "--keep",
+            {
+                "action": "append",
+                "metavar": "IDENTITY",
+                "help": "record what is reported by this name as your own (repeatable)",
+            },
         ),
         "split": ("--split", {"metavar": "DIR", "help": "the folder to write the files to"}),
         "dry_run": ("--dry-run", {"action": "store_true", "help": "only count what would be deleted"}),

@@ -91,7 +91,8 @@ def create_engine(url: sa.URL) -> sa.Engine:
         "prepare_threshold": None,  # behind a pooler in transaction mode that fails before we can say that it is one
     }
     own = {name: value for name, value in arguments.items() if name not in url.query}
-    return sa.create_engine(url, poolclass=sa.NullPool, connect_args=own)
+    # looking up hstore, which nothing here uses, SQLAlchemy calls by the login's search_path: before we can set ours
+    return sa.create_engine(url, poolclass=sa.NullPool, connect_args=own, use_native_hstore=False)
 
 
 @contextlib.contextmanager

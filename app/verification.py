@@ -1,18 +1,21 @@
-"""Whether a database is what the package promises: at head, its catalog as expected, its data consistent.
+"""Whether a database is what the package promises: at head, its catalog and roles as expected, its data consistent.
 
-Everything here only reads, under AccessShare locks, and can run while the application works.
+Everything here but :func:`keep` only reads, under AccessShare locks, and can run while the application works.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import sqlalchemy as sa
 from alembic.config import Config
 from alembic.script import ScriptDirectory
+from alembic.util import CommandError
 
-from .catalog import compare, has_auth_users, load_expected, take_snapshot
+from . import catalog
+from .catalog import Difference, Examination, has_auth_users, load_expected
 from .database import INTERNAL_SCHEMA
 from .roles import Roles, recorded_roles
 
@@ -58,6 +61,10 @@ INVARIANTS = {
           SELECT FROM public.conversation_sessions AS s WHERE s.id = m.session_id AND s.user_id = m.user_id
         )
     """,
+    "session messages with another brand than their session's": """
+        SELECT count(*) FROM public.conversation_messages AS m
+        JOIN public.conversation_sessions AS s ON s.id = m.session_id WHERE s.brand_id <> m.brand_id
+    """,
 }
 
 REMEDIES = {
@@ -67,20 +74,40 @@ REMEDIES = {
 
 @dataclasses.dataclass(frozen=True)
 class Check:
-    """One line of the report: what was looked at, what was found, and what is wrong with it, if anything."""
+    """One line of the report: what was looked at, what was found, and what is wrong with it, if anything.
+
+    ``notes`` name what is there and no fault, ``warnings`` what the team has kept although anybody gets at it.
+    """
 
     name: str
     found: str
     problems: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    differences: tuple[Difference, ...] = ()
+    kept: tuple[Difference, ...] = ()
 
     @property
     def passed(self) -> bool:
         """Whether nothing is wrong."""
         return not self.problems
 
+    def as_json(self) -> dict[str, Any]:
+        """Return it as ``verify --json`` prints it."""
+        return {
+            "name": self.name,
+            "passed": self.passed,
+            "found": self.found,
+            "problems": list(self.problems),
+            "warnings": list(self.warnings),
+            "notes": list(self.notes),
+            "differences": [_as_json(each) for each in self.differences],
+            "kept": [_as_json(each) for each in self.kept],
+        }
+
 
 def verify(connection: sa.Connection, config: Config) -> Iterator[Check]:
-    """Yield one :class:`Check` after another; the data is looked at only where the revision is head."""
+    """Yield one :class:`Check` after another; all but the revision is looked at only where that is head."""
     head = ScriptDirectory.from_config(config).get_current_head()
     current = _current_revision(connection)
     at_head = current == head
@@ -91,21 +118,85 @@ def verify(connection: sa.Connection, config: Config) -> Iterator[Check]:
     )
     if not at_head:
         return
-    roles = recorded_roles(connection) or Roles()
     hosted = has_auth_users(connection)
     yield Check("platform", "users mirrors auth.users" if hosted else "users stands alone: there is no auth.users")
-    comparison = compare(load_expected(auth_users=hosted), take_snapshot(connection, role_names=roles.logical_names()))
-    problems = tuple(str(difference) for difference in comparison.differences)
-    yield Check("catalog", f"{len(problems)} differences, {len(comparison.extras)} objects of your own", problems)
+    found = _examined(connection)
+    yield _faults("catalog", "differences", found.catalog)
+    yield _faults("roles", "differences", found.roles)
+    if found.seen:
+        yield _faults("what stands around the tables", "objects that weaken them", found.surroundings)
+    else:
+        yield Check(
+            "what stands around the tables",
+            "not looked at",
+            ("what lists it is not as expected: mend the catalog by the statements above, then verify again",),
+        )
+    warnings = tuple(f"{each.name}: {each.says or 'is not part of the package'}" for each in found.open)
+    kept = tuple(f"kept: {each.name}" for each in found.kept if each not in found.open)
+    yield Check(
+        "objects of your own",
+        f"{len(found.own)}, and {len(found.kept)} kept that weaken the tables",
+        warnings=warnings,
+        notes=(*kept, *(f"{each.name}: {each.says}" for each in found.noted), *map(_short, found.own)),
+        kept=found.kept,
+    )
     for name, query in INVARIANTS.items():
         count = connection.scalar(sa.text(query)) or 0
         mend = f": run `{REMEDIES[name]}`" if name in REMEDIES else ""
         yield Check(name, f"{count:,}", (f"{count:,} rows break this rule{mend}",) if count else ())
 
 
+def keep(connection: sa.Connection, identities: Sequence[str]) -> list[str]:
+    """Record as the team's own what verify reports under these names, commit, and return what that was.
+
+    Raises :class:`alembic.util.CommandError` for a name of nothing that is reported, or of an object of ours; nothing
+    is recorded then.
+    """
+    if recorded_roles(connection) is None:
+        raise CommandError("Nothing was recorded: this database is not at head. Run `chat-schema upgrade head`.")
+    found = _examined(connection)
+    try:
+        kept = catalog.keep(connection, found, identities)
+    except ValueError as error:
+        connection.rollback()
+        raise CommandError(f"Nothing was recorded: {error}.") from None
+    connection.commit()
+    return [each.name for each in kept]
+
+
+def _examined(connection: sa.Connection) -> Examination:
+    expected = load_expected(auth_users=has_auth_users(connection))
+    return catalog.examine(connection, expected, recorded_roles(connection) or Roles())
+
+
+def _faults(name: str, what: str, differences: Sequence[Difference]) -> Check:
+    return Check(name, f"{len(differences)} {what}", tuple(map(str, differences)), differences=tuple(differences))
+
+
+def _short(addition: Difference) -> str:
+    """Name an object of the team's own, or a grant of theirs on one of ours."""
+    if addition.expected is None:
+        return addition.name
+    return f"{addition.name}: granted to {', '.join(sorted((addition.found or {})['grants']))}"
+
+
+def _as_json(difference: Difference) -> dict[str, Any]:
+    cure, found = difference.mend, difference.found
+    if found is not None and difference.expected is None:  # the team's own code can hold secrets
+        found = {name: value for name, value in found.items() if name != "body"}
+    return {
+        "kind": difference.kind,
+        "identity": difference.identity,
+        "says": difference.says,
+        "expected": difference.expected,
+        "found": found,
+        "mend": {"as": cure.by or "the owner of the tables", "statements": list(cure.statements), "note": cure.note},
+    }
+
+
 def _current_revision(connection: sa.Connection) -> str | None:
+    """Return the revision, or all of them where there is more than the one that there should be."""
     table = f"{INTERNAL_SCHEMA}.alembic_version"
     if connection.scalar(sa.text("SELECT to_regclass(:table)"), {"table": table}) is None:
         return None
-    current: str | None = connection.scalar(sa.text(f"SELECT version_num FROM {table}"))
-    return current
+    return ", ".join(sorted(connection.scalars(sa.text(f"SELECT version_num FROM {table}")))) or None

@@ -1,12 +1,16 @@
 """Create what every table leans on: the three roles, the schema for internals, the caller's identity.
 
 What:   roles anon, authenticated and service_role where the server has them not; in chat_internal the functions
-        current_user_id() and has_auth_users(), the names of the roles and the positions of backfills.
+        current_user_id(), has_auth_users() and default_conversation_id(), the names of the roles and the positions of
+        backfills.
 Why:    policies ask who the caller is through one function, so that the rule stands in one place. It reads the two
         settings that PostgREST and our own services fill per transaction; after that transaction they read '' and
         not NULL. Whether a platform keeps the accounts is asked of the catalog by the shape of auth.users alone: a
         schema auth can be somebody else's, into which we may not look. Internal tables are the owner's alone: no grant,
-        and a policy that lets nobody in, so that a check for tables without a policy finds none.
+        and a policy that lets nobody in, so that a check for tables without a policy finds none. Two writers meet on
+        one conversation of a user because its id follows from the user's. Anyone can work it out, so such ids have a
+        range of their own (UUID version 8, all begin with "chatde"), and a CHECK of conversations keeps each for its
+        user.
 Locks:  none on existing tables.
 Undone: everything is dropped except the roles, which belong to the server and not to this database.
 
@@ -84,8 +88,34 @@ def upgrade() -> None:
     )
     op.grant_only("FUNCTION chat_internal.has_auth_users()")
 
+    op.sql(
+        """
+        -- 63686174-6465-8xxx: 74 bits of the digest are left, and version and variant are those of RFC 9562
+        CREATE FUNCTION chat_internal.default_conversation_id(p_user_id uuid) RETURNS uuid
+        LANGUAGE sql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$
+          SELECT pg_catalog.encode(
+            pg_catalog.set_byte(
+              pg_catalog.set_byte(d.bytes, 6, (pg_catalog.get_byte(d.bytes, 6) & 15) | 128),
+              8, (pg_catalog.get_byte(d.bytes, 8) & 63) | 128
+            ), 'hex'
+          )::pg_catalog.uuid
+          FROM (
+            SELECT pg_catalog.convert_to('chatde', 'UTF8') || pg_catalog.substring(
+              pg_catalog.sha256(
+                pg_catalog.convert_to('chat-schema default conversation ' || p_user_id::pg_catalog.text, 'UTF8')
+              ), 7, 10
+            ) AS bytes
+          ) AS d
+        $$
+        """
+    )
+    op.grant_only(
+        "FUNCTION chat_internal.default_conversation_id(uuid)", authenticated="EXECUTE", service_role="EXECUTE"
+    )
+
 
 def downgrade() -> None:
+    op.sql("DROP FUNCTION chat_internal.default_conversation_id(uuid)")
     op.sql("DROP FUNCTION chat_internal.has_auth_users()")
     op.drop_policy("alembic_version_none", "chat_internal.alembic_version")
     op.sql("ALTER TABLE chat_internal.alembic_version DISABLE ROW LEVEL SECURITY")

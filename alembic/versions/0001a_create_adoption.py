@@ -1,8 +1,8 @@
 """Create what adopts a table that stands already: the journal of what is changed, and what puts it back.
 
-What:   in chat_internal the tables adopted (each change with the statements that undo it) and adopted_values (values
-        that were changed, before and after); functions that describe an object as the statements which make it
-        again, change() and release().
+What:   in chat_internal the tables adopted (each change with the statements that undo it), adopted_values (values
+        that were changed, before and after) and kept (what stands on and over our tables and is the team's own);
+        functions that describe an object as the statements which make it again, change() and release().
 Why:    a database can hold any of our tables in an older shape. It is changed in place, and a downgrade gives it
         back as it was: that takes a journal, written in the transaction of the change. A table that the chain made
         is in it too, with DROP TABLE as what undoes it, so that a downgrade need not know which of the two it was.
@@ -44,7 +44,16 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("object", "key", name="adopted_values_pkey"),
         schema="chat_internal",
     )
-    for table in ("adopted", "adopted_values"):
+    op.create_table(
+        "kept",
+        sa.Column("kind", sa.Text(), nullable=False),
+        sa.Column("identity", sa.Text(), nullable=False),
+        sa.Column("properties", JSONB(), nullable=True),
+        sa.Column("object", sa.Text(), nullable=True),
+        sa.PrimaryKeyConstraint("kind", "identity", name="kept_pkey"),
+        schema="chat_internal",
+    )
+    for table in ("adopted", "adopted_values", "kept"):
         op.enable_row_level_security(f"chat_internal.{table}")
         op.create_policy(f"{table}_none", f"chat_internal.{table}", "ALL", to="authenticated", using="false")
         op.grant_only(f"chat_internal.{table}")
@@ -273,5 +282,6 @@ FUNCTIONS = (
 def downgrade() -> None:
     for function in reversed(FUNCTIONS):
         op.sql(f"DROP FUNCTION chat_internal.{function}")
+    op.drop_table("kept", schema="chat_internal")
     op.drop_table("adopted_values", schema="chat_internal")
     op.drop_table("adopted", schema="chat_internal")

@@ -199,7 +199,14 @@ def upgrade() -> None:
                 OR o.contype = 'f' AND EXISTS (
                   SELECT FROM pg_catalog.pg_constraint AS n WHERE n.conrelid = v_new AND n.contype = 'f'
                     AND (n.confrelid = o.confrelid OR o.confrelid = v_accounts
-                         AND n.confrelid = 'public.users'::regclass)
+                         AND n.confrelid = 'public.users'::regclass
+                         OR EXISTS (  -- by way of a table whose own key says the same
+                           SELECT FROM ROWS FROM (pg_catalog.unnest(n.conkey), pg_catalog.unnest(n.confkey))
+                             AS c (here, there)
+                           JOIN pg_catalog.pg_attribute AS x ON x.attrelid = v_new AND x.attnum = c.here
+                           JOIN pg_catalog.pg_constraint AS t ON t.conrelid = n.confrelid AND t.contype = 'f'
+                             AND t.confrelid = o.confrelid AND t.conkey = ARRAY[c.there]
+                           WHERE o.conkey = ARRAY[a.attnum] AND x.attname = a.attname))
                     AND (SELECT pg_catalog.array_agg(x.attname) FROM pg_catalog.pg_attribute AS x
                          WHERE x.attrelid = v_new AND x.attnum = ANY (n.conkey))
                      @> (SELECT pg_catalog.array_agg(x.attname) FROM pg_catalog.pg_attribute AS x

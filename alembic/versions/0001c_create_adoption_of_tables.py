@@ -5,7 +5,8 @@ What:   adopt_table() moves the table that a revision has built in chat_internal
         validations), finish_adoption() ends it.
 Why:    the strong lock is held for catalog work alone. Indexes of ours that stand with another definition are renamed,
         built anew and then dropped, so that queries have one at any moment. All policies of the table give way (a
-        permissive one left over would open it), each named in the log, and so do triggers that ours replace.
+        permissive one left over would open it), each named in the log, and so do triggers that ours replace. Where we
+        grant by column, the application's own columns keep what our roles were granted on them.
 Locks:  none here; adopt_table() and finish_adoption() take AccessExclusive on their table, an instant.
 Undone: the functions are dropped.
 
@@ -169,6 +170,17 @@ def upgrade() -> None:
           v_granted := chat_internal.grants_of('TABLE', v_old::text, v_class.relowner, v_class.relacl, v_old);
           SELECT chat_internal.grants_of('TABLE', v_old::text, c.relowner, c.relacl, c.oid) INTO v_wanted
           FROM pg_catalog.pg_class AS c WHERE c.oid = v_new;
+          SELECT v_wanted || coalesce(pg_catalog.string_agg(
+            pg_catalog.format(' GRANT %s (%I) ON TABLE %s TO %I;', w.privilege, o.attname, v_old, r.actual), ''), '')
+          INTO v_wanted
+          FROM pg_catalog.pg_attribute AS o, (VALUES ('SELECT'), ('INSERT'), ('UPDATE')) AS w (privilege),
+            chat_internal.role_names AS r
+          WHERE o.attrelid = v_old AND o.attnum > 0 AND NOT o.attisdropped
+            AND NOT EXISTS (SELECT FROM pg_catalog.pg_attribute AS n
+                            WHERE n.attrelid = v_new AND n.attname = o.attname)
+            AND pg_catalog.has_column_privilege(r.actual::name, v_old, o.attnum, w.privilege)
+            AND pg_catalog.has_any_column_privilege(r.actual::name, v_new, w.privilege)
+            AND NOT pg_catalog.has_table_privilege(r.actual::name, v_new, w.privilege);
           IF v_granted <> v_wanted THEN
             PERFORM chat_internal.change(p_table, 'grants replaced', v_wanted, v_granted);
           END IF;

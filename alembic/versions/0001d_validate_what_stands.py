@@ -2,8 +2,9 @@
 
 What:   chat_internal.adoption_obstacles(), asked once: tables that are none or belong to another login or another
         application, functions of other logins that our names or our tables would call, both conversations and
-        chat_sessions, rows that this schema cannot hold, and rows whose owner is not the owner of what they hang on.
-        Then close_tables() takes TRIGGER and REFERENCES on these tables from PUBLIC and the three roles.
+        chat_sessions, rows that this schema cannot hold (roles, addresses, times that drivers cannot read, ids kept for
+        others), and rows whose owner is not the owner of what they hang on. Then close_tables() takes TRIGGER and
+        REFERENCES on these tables from PUBLIC and the three roles.
 Why:    a chain that stops halfway leaves a database between two shapes. A trigger of a stranger's would run with the
         rights of whoever migrates; is_trusted() says who is none. Hosted platforms grant TRIGGER on every table to
         the clients' roles, who could make one after this look and before the table's own revision. Which of two
@@ -135,9 +136,10 @@ def upgrade() -> None:
         $$;
 
         CREATE FUNCTION chat_internal.adoption_obstacles(p_move boolean) RETURNS SETOF text
-        LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+        LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $function$
         DECLARE
           t record;
+          v_condition text;
           v_count bigint;
           v_first text;
           v_strange boolean := false;
@@ -229,6 +231,55 @@ def upgrade() -> None:
                 'give them one of %s.', v_count, t.name, v_first, t.roles);
             END IF;
           END LOOP;
+          FOR t IN  -- a message takes its conversation's time instead, as an element of an array does
+            SELECT w.name, w.key, pg_catalog.string_agg(a.attname, ', ' ORDER BY a.attnum) AS times
+            FROM (VALUES
+              ('users', 'id', '{created_at,updated_at}'::name[]), ('tenants', 'id', '{created_at,updated_at}'),
+              ('tenant_users', 'user_id', '{created_at}'), ('tasks', 'id', '{created_at,updated_at}'),
+              ('chat_messages', 'id', '{created_at}'), ('chat_sessions', 'id', '{created_at,updated_at}'),
+              ('conversations', 'id', '{created_at,updated_at}'), ('brands', 'id', '{created_at,updated_at}'),
+              ('conversation_sessions', 'id', '{created_at,last_activity_at,completed_at}'),
+              ('conversation_messages', 'id', '{created_at}')
+            ) AS w (name, key, columns)
+            JOIN pg_catalog.pg_attribute AS a ON a.attrelid = pg_catalog.to_regclass('public.' || w.name)
+              AND a.attname = ANY (w.columns) AND a.atttypid = 'timestamptz'::regtype AND NOT a.attisdropped
+            GROUP BY w.name, w.key
+            ORDER BY w.name
+          LOOP
+            v_condition := pg_catalog.format('least(%1$s) < %2$s OR greatest(%1$s) >= %3$s', t.times,
+              $$timestamp '0001-01-02' AT TIME ZONE 'UTC'$$, $$timestamp '9999-12-31' AT TIME ZONE 'UTC'$$);
+            EXECUTE pg_catalog.format('SELECT count(*), (array_agg(%1$I ORDER BY %1$I))[1:3]::text FROM public.%2$I'
+                                      ' WHERE %3$s', t.key, t.name, v_condition)
+            INTO v_count, v_first;
+            IF v_count > 0 THEN
+              RETURN NEXT pg_catalog.format('%s rows of public.%s have times that a driver cannot read (infinite, or '
+                'not within the years 1 to 9999). Give them others; the first are %s, and this shows them: '
+                'SELECT * FROM public.%s WHERE %s;', v_count, t.name, v_first, t.name, v_condition);
+            END IF;
+          END LOOP;
+          FOR t IN
+            SELECT w.name, f.condition, f.told
+            FROM (VALUES
+              ('id BETWEEN ''63686174-6465-8000-0000-000000000000'' AND ''63686174-6465-8fff-ffff-ffffffffffff'''
+               ' AND id <> chat_internal.default_conversation_id(user_id)',
+               'have an id that is kept for the default conversation of another user. Give them other ids',
+               '{id,user_id}'::name[], '{conversations,chat_sessions}'::name[]),
+              ($$password_hash IS NOT NULL AND coalesce(btrim(email), '') = ''$$,
+               'have a password and no address. Give them one, or take the password away',
+               '{id,email,password_hash}', '{users}')
+            ) AS f (condition, told, needs, tables)
+            CROSS JOIN LATERAL pg_catalog.unnest(f.tables) AS w (name)
+            WHERE f.needs <@ ARRAY(SELECT a.attname FROM pg_catalog.pg_attribute AS a
+                                   WHERE a.attrelid = pg_catalog.to_regclass('public.' || w.name))
+          LOOP
+            EXECUTE pg_catalog.format('SELECT count(*), (array_agg(id ORDER BY id))[1:3]::text FROM public.%I'
+                                      ' WHERE %s', t.name, t.condition)
+            INTO v_count, v_first;
+            IF v_count > 0 THEN
+              RETURN NEXT pg_catalog.format('%s rows of public.%s %s; the first are %s, and this shows them: '
+                'SELECT * FROM public.%s WHERE %s;', v_count, t.name, t.told, v_first, t.name, t.condition);
+            END IF;
+          END LOOP;
           IF EXISTS (SELECT FROM pg_catalog.pg_attribute AS a
                      WHERE a.attrelid = pg_catalog.to_regclass('public.users') AND a.attname = 'email') THEN
             EXECUTE 'SELECT count(*), (array_agg(d.id))[1:3]::text FROM (SELECT min(u.id::text) AS id FROM public.users'
@@ -239,7 +290,7 @@ def upgrade() -> None:
             END IF;
           END IF;
         END
-        $$;
+        $function$;
 
         CREATE FUNCTION chat_internal.close_tables() RETURNS void
         LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$

@@ -3,13 +3,14 @@
 What:   public.users, and public.update_updated_at(), which every table with that column calls. An account without
         password_hash is one whose credential an identity provider holds.
 Why:    every other table hangs on it. A user reads its own row and may change its address, no more; password_hash is
-        granted to service_role alone, by column.
+        granted to service_role alone, by column. Where a platform keeps the accounts the address is the platform's to
+        change, which has proof of it: there a user only reads, and an index finds who has an address, however written.
 Locks:  none where no such table stands; on one that does see 0001c.
 Undone: the table is dropped, or given back as it was found; refused while it holds rows that auth.users does not
         hold as well, or that the older shape cannot hold.
 
 Revision ID: 0002
-Revises: 0001d
+Revises: 0001f
 """
 
 import sqlalchemy as sa
@@ -17,7 +18,7 @@ import sqlalchemy as sa
 from alembic import op
 
 revision = "0002"
-down_revision = "0001d"
+down_revision = "0001f"
 branch_labels = None
 depends_on = None
 
@@ -52,7 +53,15 @@ def upgrade() -> None:
         sa.Column("created_at", sa.TIMESTAMP(timezone=True), server_default=sa.text("now()"), nullable=False),
         sa.Column("updated_at", sa.TIMESTAMP(timezone=True), server_default=sa.text("now()"), nullable=False),
         sa.PrimaryKeyConstraint("id", name="users_pkey"),
-        sa.CheckConstraint("password_hash IS NULL OR email IS NOT NULL", name=op.f("ck_users_password_needs_email")),
+        sa.CheckConstraint(  # a CHECK takes NULL for true, hence both
+            "password_hash IS NULL OR email IS NOT NULL AND btrim(email) <> ''",
+            name=op.f("ck_users_password_needs_email"),
+        ),
+        sa.CheckConstraint(
+            "least(created_at, updated_at) >= timestamp '0001-01-02' AT TIME ZONE 'UTC'"
+            " AND greatest(created_at, updated_at) < timestamp '9999-12-31' AT TIME ZONE 'UTC'",
+            name=op.f("ck_users_times"),
+        ),
     )
     op.create_index("idx_users_email", "users", ["email"], unique=True, schema="chat_internal")
     op.sql(
@@ -62,15 +71,28 @@ def upgrade() -> None:
 
     op.enable_row_level_security("chat_internal.users")
     op.create_policy("users_select_own", "chat_internal.users", "SELECT", to="authenticated", using=SELF)
-    op.create_policy("users_update_own", "chat_internal.users", "UPDATE", to="authenticated", using=SELF, check=SELF)
     op.create_service_policy("chat_internal.users")
+    op.grant_only(
+        "chat_internal.users",
+        authenticated="SELECT (id, email, created_at, updated_at)",
+        service_role="SELECT, INSERT, UPDATE, DELETE",
+    )
+    op.when("chat_internal.has_auth_users()", then=index_addresses, otherwise=let_users_change_addresses)
+    op.adopt_table("users")
+    op.finish_table("users")
+
+
+def let_users_change_addresses() -> None:
+    op.create_policy("users_update_own", "chat_internal.users", "UPDATE", to="authenticated", using=SELF, check=SELF)
     op.grant_only(
         "chat_internal.users",
         authenticated="SELECT (id, email, created_at, updated_at), UPDATE (email)",
         service_role="SELECT, INSERT, UPDATE, DELETE",
     )
-    op.adopt_table("users")
-    op.finish_table("users")
+
+
+def index_addresses() -> None:
+    op.create_index("idx_users_address", "users", [sa.text("nullif(lower(btrim(email)), '')")], schema="chat_internal")
 
 
 def downgrade() -> None:

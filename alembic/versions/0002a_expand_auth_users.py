@@ -7,7 +7,8 @@ Why:    every table hangs on public.users. An error within a trigger of auth.use
         warns instead and goes on, waits a second for a lock and no longer, and repair_users() mends what it missed.
         It looks at the address itself: UPDATE OF email, as a condition in WHEN, stands in the way of Auth's own
         migrations. An address is stored in lower case, as Auth has it, and once: the twin that single sign-on may
-        have is stored without. The functions stand everywhere, so that the catalog differs by two objects alone.
+        have is stored without. Addresses that differ in case or in blanks around them are one, as they are at sign-in,
+        and an empty one is none. The functions stand everywhere, so that the catalog differs by few objects.
 Locks:  ShareRowExclusive on auth.users and on users, an instant; sign-ins wait for it. None where auth.users is not.
 Undone: the trigger goes, and the key, then the functions; the rows stay. Only the owner of auth.users may drop a
         trigger of it, who is not who migrates; dropping the function takes the trigger along.
@@ -23,24 +24,31 @@ down_revision = "0002"
 branch_labels = None
 depends_on = None
 
+ADDRESS = "nullif(pg_catalog.lower(pg_catalog.btrim({email})), '')"  # the index of 0002 is on it
+
 
 def upgrade() -> None:
     op.sql(
-        """
+        f"""
         CREATE FUNCTION chat_internal.store_auth_user(p_id uuid, p_email text, p_created_at timestamptz) RETURNS void
         LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
         DECLARE
+          given text := {ADDRESS.format(email="p_email")};
           address text;
         BEGIN
-          FOREACH address IN ARRAY ARRAY[pg_catalog.lower(p_email), NULL] LOOP
+          PERFORM FROM public.users AS o WHERE {ADDRESS.format(email="o.email")} = given AND o.id <> p_id LIMIT 1;
+          IF FOUND THEN  -- the address of another account
+            given := NULL;
+          END IF;
+          FOREACH address IN ARRAY ARRAY[given, NULL] LOOP
             BEGIN
               INSERT INTO public.users AS u (id, email, created_at)
               VALUES (p_id, address, coalesce(p_created_at, pg_catalog.now()))
               ON CONFLICT (id) DO UPDATE
               SET email = coalesce(EXCLUDED.email, CASE WHEN u.password_hash IS NOT NULL THEN u.email END)
-              WHERE u.email IS DISTINCT FROM EXCLUDED.email;
+              WHERE {ADDRESS.format(email="u.email")} IS DISTINCT FROM EXCLUDED.email;
               RETURN;
-            EXCEPTION WHEN unique_violation THEN  -- the address of another account
+            EXCEPTION WHEN unique_violation THEN  -- who was stored meanwhile has it
               IF address IS NULL THEN
                 RAISE;
               END IF;
@@ -72,11 +80,16 @@ def upgrade() -> None:
             SELECT a.id, a.email::text, a.created_at, u.id IS NULL
             FROM auth.users AS a
             LEFT JOIN public.users AS u ON u.id = a.id
-            LEFT JOIN public.users AS o ON o.email = pg_catalog.lower(a.email) AND o.id <> a.id
+            CROSS JOIN LATERAL (
+              SELECT {ADDRESS.format(email="a.email")} AS given, {ADDRESS.format(email="u.email")} AS present
+            ) AS address
             WHERE u.id IS NULL
-               OR u.email IS DISTINCT FROM CASE
-                    WHEN a.email IS NOT NULL AND o.id IS NULL THEN pg_catalog.lower(a.email)
-                    WHEN u.password_hash IS NOT NULL THEN u.email
+               OR address.present IS DISTINCT FROM CASE
+                    WHEN address.given IS NOT NULL AND NOT EXISTS (
+                      SELECT FROM public.users AS o
+                      WHERE {ADDRESS.format(email="o.email")} = address.given AND o.id <> a.id
+                    ) THEN address.given
+                    WHEN u.password_hash IS NOT NULL THEN address.present
                   END;
           END IF;
         END

@@ -4,8 +4,9 @@ What:   a row for every account that has none: anonymous, phone-only and soft-de
         is there.
 Why:    in batches over the pages of auth.users, although repair_users() would do it at once: each row locks its
         account until the commit, and for that long nobody can delete it. A row that stands already is left alone. Of
-        accounts with one address the earliest of the batch has it, unless another has it already; who loses a race
-        for it is skipped, stays pending, and is stored without by the next sweep.
+        accounts with one address, whatever its case and the blanks around it, the earliest of the batch has it, unless
+        another has it already; who loses a race for it is skipped, stays pending, and is stored without by the next
+        sweep.
 Locks:  the accounts of one batch against deletion, until its commit. None where auth.users is not.
 Undone: nothing; the rows are what auth.users holds.
 
@@ -25,7 +26,8 @@ depends_on = None
 MISSING = "NOT EXISTS (SELECT FROM public.users AS u WHERE u.id = a.id)"
 BATCH = f"""
     WITH account AS MATERIALIZED (
-      SELECT a.id, lower(a.email) AS email, a.created_at FROM auth.users AS a WHERE {{batch}} AND {MISSING}
+      SELECT a.id, nullif(lower(btrim(a.email)), '') AS email, a.created_at
+      FROM auth.users AS a WHERE {{batch}} AND {MISSING}
       FOR KEY SHARE OF a
     )
     INSERT INTO public.users (id, email, created_at)
@@ -33,7 +35,8 @@ BATCH = f"""
       n.id,
       CASE
         WHEN row_number() OVER (PARTITION BY n.email ORDER BY n.created_at, n.id) = 1
-          AND NOT EXISTS (SELECT FROM public.users AS o WHERE o.email = n.email) THEN n.email
+          AND NOT EXISTS (SELECT FROM public.users AS o WHERE nullif(lower(btrim(o.email)), '') = n.email)
+          THEN n.email
       END,
       coalesce(n.created_at, now())
     FROM account AS n

@@ -44,6 +44,11 @@ def upgrade() -> None:
         sa.Column("created_at", sa.TIMESTAMP(timezone=True), server_default=sa.text("now()"), nullable=False),
         sa.Column("updated_at", sa.TIMESTAMP(timezone=True), server_default=sa.text("now()"), nullable=False),
         sa.PrimaryKeyConstraint("id", name="tenants_pkey"),
+        sa.CheckConstraint(
+            "least(created_at, updated_at) >= timestamp '0001-01-02' AT TIME ZONE 'UTC'"
+            " AND greatest(created_at, updated_at) < timestamp '9999-12-31' AT TIME ZONE 'UTC'",
+            name=op.f("ck_tenants_times"),
+        ),
     )
     op.sql(
         "CREATE TRIGGER tenants_updated_at BEFORE UPDATE ON chat_internal.tenants"
@@ -75,6 +80,11 @@ def upgrade() -> None:
         ),
         sa.ForeignKeyConstraint(["user_id"], ["public.users.id"], name="fk_tenant_users_user_id", ondelete="CASCADE"),
         sa.CheckConstraint("role IN ('owner', 'admin', 'member')", name=op.f("ck_tenant_users_role")),
+        sa.CheckConstraint(
+            "least(created_at) >= timestamp '0001-01-02' AT TIME ZONE 'UTC'"
+            " AND greatest(created_at) < timestamp '9999-12-31' AT TIME ZONE 'UTC'",
+            name=op.f("ck_tenant_users_times"),
+        ),
     )
     op.create_index("idx_tenant_users_user_id", "tenant_users", ["user_id"], schema="chat_internal")
     op.enable_row_level_security("chat_internal.tenant_users")

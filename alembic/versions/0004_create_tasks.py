@@ -32,6 +32,11 @@ def upgrade() -> None:
         sa.Column("updated_at", sa.TIMESTAMP(timezone=True), server_default=sa.text("now()"), nullable=False),
         sa.PrimaryKeyConstraint("id", name="tasks_pkey"),
         sa.ForeignKeyConstraint(["user_id"], ["public.users.id"], name="fk_tasks_user_id", ondelete="CASCADE"),
+        sa.CheckConstraint(
+            "least(created_at, updated_at) >= timestamp '0001-01-02' AT TIME ZONE 'UTC'"
+            " AND greatest(created_at, updated_at) < timestamp '9999-12-31' AT TIME ZONE 'UTC'",
+            name=op.f("ck_tasks_times"),
+        ),
     )
     op.create_index("idx_tasks_user_id", "tasks", ["user_id"], schema="chat_internal")
     op.create_index(

@@ -31,6 +31,11 @@ def upgrade() -> None:
         sa.Column("created_at", sa.TIMESTAMP(timezone=True), server_default=sa.text("now()"), nullable=True),
         sa.PrimaryKeyConstraint("id", name="chat_messages_pkey"),
         sa.ForeignKeyConstraint(["user_id"], ["public.users.id"], name="fk_chat_messages_user_id", ondelete="CASCADE"),
+        sa.CheckConstraint(
+            "least(created_at) >= timestamp '0001-01-02' AT TIME ZONE 'UTC'"
+            " AND greatest(created_at) < timestamp '9999-12-31' AT TIME ZONE 'UTC'",
+            name=op.f("ck_chat_messages_times"),
+        ),
     )
     op.create_index(
         "idx_chat_messages_user_created",

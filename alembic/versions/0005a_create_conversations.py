@@ -1,8 +1,7 @@
 """Create nothing, or adopt: conversations that stand already are brought into their final shape.
 
 What:   public.conversations, where an application has made one, gets the columns, keys, indexes and policies that
-        the revisions up to 0013 give to chat_sessions on its way to the same name. Elsewhere nothing happens, but
-        for chat_internal.default_conversation_id(), by which two writers meet on one conversation of a user.
+        the revisions up to 0013 give to chat_sessions on its way to the same name. Elsewhere nothing happens.
 Why:    such a database has no chat_sessions to be expanded; the revisions that do so pass it by. Times that are NULL
         become those of the conversation's first and last message.
 Locks:  none where no such table stands; on one that does see 0001c.
@@ -24,23 +23,6 @@ depends_on = None
 
 
 def upgrade() -> None:
-    op.sql(
-        """
-        CREATE OR REPLACE FUNCTION chat_internal.default_conversation_id(p_user_id uuid) RETURNS uuid
-        LANGUAGE sql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$
-          SELECT pg_catalog.encode(
-            pg_catalog.substring(
-              pg_catalog.sha256(
-                pg_catalog.convert_to('chat-schema default conversation ' || p_user_id::text, 'UTF8')
-              ), 1, 16
-            ), 'hex'
-          )::uuid
-        $$
-        """
-    )
-    op.grant_only(
-        "FUNCTION chat_internal.default_conversation_id(uuid)", authenticated="EXECUTE", service_role="EXECUTE"
-    )
     op.when("pg_catalog.to_regclass('public.conversations') IS NOT NULL", adopt_conversations)
 
 
@@ -59,6 +41,16 @@ def adopt_conversations() -> None:
             ["tenant_id"], ["public.tenants.id"], name="fk_conversations_tenant_id", ondelete="CASCADE"
         ),
         sa.ForeignKeyConstraint(["user_id"], ["public.users.id"], name="fk_conversations_user_id", ondelete="CASCADE"),
+        sa.CheckConstraint(
+            "id < '63686174-6465-8000-0000-000000000000' OR id > '63686174-6465-8fff-ffff-ffffffffffff'"
+            " OR id = chat_internal.default_conversation_id(user_id)",
+            name=op.f("ck_conversations_default_id"),
+        ),
+        sa.CheckConstraint(
+            "least(created_at, updated_at) >= timestamp '0001-01-02' AT TIME ZONE 'UTC'"
+            " AND greatest(created_at, updated_at) < timestamp '9999-12-31' AT TIME ZONE 'UTC'",
+            name=op.f("ck_conversations_times"),
+        ),
     )
     by_activity = [sa.text("updated_at DESC"), sa.text("id DESC")]
     for name, columns in (
@@ -113,8 +105,9 @@ def adopt_conversations() -> None:
             WHERE a.attname = 'conversation_id' AND a.attrelid IN (
               pg_catalog.to_regclass('public.messages'), pg_catalog.to_regclass('public.chat_messages'))
           LOOP
-            EXECUTE pg_catalog.format('SELECT min(created_at), max(created_at) FROM %s WHERE conversation_id = $1',
-                                      v_table)
+            EXECUTE pg_catalog.format('SELECT min(created_at), max(created_at) FROM %s WHERE conversation_id = $1'
+              ' AND created_at >= timestamp ''0001-01-02'' AT TIME ZONE ''UTC'''
+              ' AND created_at < timestamp ''9999-12-31'' AT TIME ZONE ''UTC''', v_table)
             INTO v_first_at, v_last_at USING p_conversation_id;
             first_at := least(first_at, v_first_at);
             last_at := greatest(last_at, v_last_at);
@@ -145,4 +138,3 @@ def adopt_conversations() -> None:
 
 def downgrade() -> None:
     op.release_table("conversations", what="conversations, or values in them")
-    op.sql("DROP FUNCTION chat_internal.default_conversation_id(uuid)")

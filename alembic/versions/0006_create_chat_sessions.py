@@ -3,7 +3,7 @@
 What:   public.chat_sessions.
 Why:    the other older shape that applications have and write; later revisions turn its arrays into rows and the
         table into conversations. A session of a tenant is its owner's only while the owner is a member of that
-        tenant.
+        tenant. What becomes the id of a user's default conversation is kept for that user (see 0001).
 Locks:  ShareRowExclusive on public.users and public.tenants for an instant (the foreign keys); on a table that
         stands already see 0001c.
 Undone: the table is dropped, or given back as it was found; refused while rows would be lost.
@@ -41,6 +41,16 @@ def create_chat_sessions() -> None:
             ["tenant_id"], ["public.tenants.id"], name="fk_chat_sessions_tenant_id", ondelete="CASCADE"
         ),
         sa.ForeignKeyConstraint(["user_id"], ["public.users.id"], name="fk_chat_sessions_user_id", ondelete="CASCADE"),
+        sa.CheckConstraint(
+            "id < '63686174-6465-8000-0000-000000000000' OR id > '63686174-6465-8fff-ffff-ffffffffffff'"
+            " OR id = chat_internal.default_conversation_id(user_id)",
+            name=op.f("ck_chat_sessions_default_id"),
+        ),
+        sa.CheckConstraint(
+            "least(created_at, updated_at) >= timestamp '0001-01-02' AT TIME ZONE 'UTC'"
+            " AND greatest(created_at, updated_at) < timestamp '9999-12-31' AT TIME ZONE 'UTC'",
+            name=op.f("ck_chat_sessions_times"),
+        ),
     )
     op.create_index("idx_chat_sessions_tenant_id", "chat_sessions", ["tenant_id"], schema="chat_internal")
     op.create_index("idx_chat_sessions_user_id", "chat_sessions", ["user_id"], schema="chat_internal")

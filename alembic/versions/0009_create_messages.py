@@ -3,10 +3,12 @@
 What:   public.messages with its keys, indexes and policies.
 Why:    ownership is a constraint: (conversation_id, user_id) references the conversation's (id, user_id), so that a
         message can never stand in another user's conversation. seq settles the order where created_at ties, which
-        is the rule: a question and its answer in one transaction share now(). An insert that names no user_id gets
-        its conversation's. Two indexes carry the order: policies add user_id to every condition, and the planner,
-        which takes it for independent of conversation_id, would read a whole conversation and sort it for one page
-        if no index led with both.
+        is the rule: a question and its answer in one transaction share now(). It is the database's alone: both roles
+        may insert and update every column but this one, so that nobody gives two messages one place. A column that is
+        added later therefore needs grants of its own. An insert that names no user_id gets its conversation's. Two
+        indexes carry the order: policies add user_id to every condition, and the planner, which takes it for
+        independent of conversation_id, would read a whole conversation and sort it for one page if no index led with
+        both.
 Locks:  ShareRowExclusive on public.chat_sessions and public.users for an instant (the foreign keys); on a table
         that stands already see 0001c.
 Undone: the table is dropped, or given back as it was found. Where it is dropped, chat_sessions holds every message
@@ -26,6 +28,10 @@ down_revision = "0008"
 branch_labels = None
 depends_on = None
 
+# Every column but seq.
+WRITTEN = "id, conversation_id, user_id, role, content, tool_calls, metadata, idempotency_key, created_at"
+RIGHTS = f"SELECT, INSERT ({WRITTEN}), UPDATE ({WRITTEN}), DELETE"
+
 
 def upgrade() -> None:
     op.stage_table(
@@ -43,6 +49,11 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name="messages_pkey"),
         sa.ForeignKeyConstraint(["user_id"], ["public.users.id"], name="fk_messages_user_id", ondelete="CASCADE"),
         sa.CheckConstraint("role IN ('user', 'assistant', 'agent', 'system', 'tool')", name=op.f("ck_messages_role")),
+        sa.CheckConstraint(
+            "least(created_at) >= timestamp '0001-01-02' AT TIME ZONE 'UTC'"
+            " AND greatest(created_at) < timestamp '9999-12-31' AT TIME ZONE 'UTC'",
+            name=op.f("ck_messages_times"),
+        ),
     )
     op.sql(
         """
@@ -82,11 +93,7 @@ def upgrade() -> None:
         owner="user_id = (SELECT chat_internal.current_user_id())"
         " AND (conversation_id IN (SELECT chat_internal.lost_conversation_ids())) IS NOT TRUE",
     )
-    op.grant_only(
-        "chat_internal.messages",
-        authenticated="SELECT, INSERT, UPDATE, DELETE",
-        service_role="SELECT, INSERT, UPDATE, DELETE",
-    )
+    op.grant_only("chat_internal.messages", authenticated=RIGHTS, service_role=RIGHTS)
     op.grant_only("SEQUENCE chat_internal.messages_seq_seq")
     op.adopt_table("messages")
     op.when("chat_internal.is_adopted('messages')", adopt_messages)
@@ -117,7 +124,13 @@ def adopt_messages() -> None:
     op.order_adopted(
         "messages",
         """
-        SELECT m.id, pg_catalog.row_number() OVER (ORDER BY coalesce(m.created_at, c.created_at), m.ctid) AS place
+        SELECT m.id, pg_catalog.row_number() OVER (
+          ORDER BY CASE
+            WHEN m.created_at >= timestamp '0001-01-02' AT TIME ZONE 'UTC'
+              AND m.created_at < timestamp '9999-12-31' AT TIME ZONE 'UTC' THEN m.created_at
+            ELSE c.created_at
+          END, m.ctid
+        ) AS place
         FROM public.messages AS m JOIN public.conversations AS c ON c.id = m.conversation_id
         WHERE m.seq IS NULL
         """,
@@ -134,6 +147,7 @@ def adopt_messages() -> None:
             "seq": "(SELECT o.place FROM chat_internal.messages_order AS o WHERE o.id = t.id)",
             "user_id": f"(SELECT c.user_id {conversation})",
         },
+        times=["created_at"],
         note=True,
     )
     op.sql("DROP TABLE chat_internal.messages_order")

@@ -65,13 +65,17 @@ def upgrade() -> None:
         LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp SET "TimeZone" = 'UTC' AS $$
         DECLARE
           v_text text := p_value #>> '{}';
+          v_at timestamptz;
         BEGIN
           IF v_text ~ '^\d{9,10}(\.\d+)?$' THEN
             RETURN pg_catalog.to_timestamp(v_text::double precision);
           ELSIF v_text ~ '^\d{12,13}(\.\d+)?$' THEN
             RETURN pg_catalog.to_timestamp(v_text::double precision / 1000);
           ELSIF v_text ~ '^\d{4}-\d\d-\d\d([T ]\d\d:\d\d(:\d\d([.,]\d+)?)?( ?(Z|[+-]\d\d(:?\d\d)?))?)?$' THEN
-            RETURN pg_catalog.replace(v_text, ',', '.')::timestamptz;
+            v_at := pg_catalog.replace(v_text, ',', '.')::timestamptz;
+            IF v_at >= '0001-01-02' AND v_at < '9999-12-31' THEN  -- what messages take
+              RETURN v_at;
+            END IF;
           END IF;
           RETURN NULL;  -- 'yesterday' and 'infinity' mean something to PostgreSQL and nothing to a reader
         EXCEPTION WHEN datetime_field_overflow OR invalid_datetime_format OR invalid_time_zone_displacement_value THEN

@@ -203,6 +203,8 @@ def contract_chat_sessions() -> None:
         ALTER INDEX public.chat_sessions_pkey RENAME TO conversations_pkey;
         ALTER TABLE public.conversations RENAME CONSTRAINT fk_chat_sessions_tenant_id TO fk_conversations_tenant_id;
         ALTER TABLE public.conversations RENAME CONSTRAINT fk_chat_sessions_user_id TO fk_conversations_user_id;
+        ALTER TABLE public.conversations RENAME CONSTRAINT ck_chat_sessions_default_id TO ck_conversations_default_id;
+        ALTER TABLE public.conversations RENAME CONSTRAINT ck_chat_sessions_times TO ck_conversations_times;
         ALTER TRIGGER chat_sessions_updated_at ON public.conversations RENAME TO conversations_updated_at;
         CREATE OR REPLACE TRIGGER conversations_updated_at BEFORE UPDATE ON public.conversations
         FOR EACH ROW EXECUTE FUNCTION public.update_updated_at();  -- whatever is written: no backfill comes any more
@@ -282,6 +284,8 @@ def restore_chat_sessions() -> None:
         ALTER POLICY conversations_delete_own ON public.conversations RENAME TO chat_sessions_delete_own;
         ALTER POLICY conversations_service ON public.conversations RENAME TO chat_sessions_service;
         ALTER TRIGGER conversations_updated_at ON public.conversations RENAME TO chat_sessions_updated_at;
+        ALTER TABLE public.conversations RENAME CONSTRAINT ck_conversations_times TO ck_chat_sessions_times;
+        ALTER TABLE public.conversations RENAME CONSTRAINT ck_conversations_default_id TO ck_chat_sessions_default_id;
         ALTER TABLE public.conversations RENAME CONSTRAINT fk_conversations_user_id TO fk_chat_sessions_user_id;
         ALTER TABLE public.conversations RENAME CONSTRAINT fk_conversations_tenant_id TO fk_chat_sessions_tenant_id;
         ALTER INDEX public.conversations_pkey RENAME TO chat_sessions_pkey;

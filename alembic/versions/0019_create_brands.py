@@ -30,6 +30,11 @@ def upgrade() -> None:
         sa.Column("updated_at", sa.TIMESTAMP(timezone=True), server_default=sa.text("now()"), nullable=False),
         sa.PrimaryKeyConstraint("id", name="brands_pkey"),
         sa.ForeignKeyConstraint(["user_id"], ["public.users.id"], name="fk_brands_user_id", ondelete="CASCADE"),
+        sa.CheckConstraint(
+            "least(created_at, updated_at) >= timestamp '0001-01-02' AT TIME ZONE 'UTC'"
+            " AND greatest(created_at, updated_at) < timestamp '9999-12-31' AT TIME ZONE 'UTC'",
+            name=op.f("ck_brands_times"),
+        ),
     )
     op.create_index("idx_brands_user", "brands", ["user_id"], schema="chat_internal")
     op.sql(

@@ -1,9 +1,12 @@
 """Create conversation_sessions: a creative session with its state.
 
-What:   public.conversation_sessions, its five indexes and the three functions that move its state.
-Why:    UNIQUE (user_id, id) is what its messages' composite key points at; the partial index serves "sessions in
-        progress". The functions run as the caller, so that policies bind them: completing somebody else's session
-        changes nothing.
+What:   public.conversation_sessions, its five indexes, the three functions that move its state, and
+        chat_internal.refuse_unseen_brand(), which a session that changes its brand calls.
+Why:    UNIQUE (user_id, id) and UNIQUE (brand_id, id) are what its messages' composite keys point at; the partial
+        index serves "sessions in progress". The functions run as the caller, so that policies bind them:
+        completing somebody else's session changes nothing. A user's session names a brand of its own, else it would
+        count in another's sums and hold up the deletion of the brand. For an update the policy cannot say so, because
+        it does not see whether the brand has changed: adopted sessions on a brand of somebody else stay their user's.
 Locks:  ShareRowExclusive on public.users and public.brands for an instant (the foreign keys); on a table that
         stands already see 0001c.
 Undone: functions and table are dropped, or given back as they were found; refused while rows would be lost.
@@ -39,6 +42,24 @@ def upgrade() -> None:
         """,
     )
     op.grant_only("FUNCTION update_session_activity()")
+    op.sql(
+        """
+        -- as the caller: a user sees its own brands, services see all
+        CREATE FUNCTION chat_internal.refuse_unseen_brand() RETURNS trigger
+        LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+        BEGIN
+          IF NOT EXISTS (SELECT FROM public.brands AS b WHERE b.id = NEW.brand_id) THEN
+            RAISE insufficient_privilege USING
+              MESSAGE = pg_catalog.format('%s sees no brand %s, so creative session %s keeps the brand it has',
+                                          current_user, NEW.brand_id, NEW.id),
+              HINT = 'A user may name a brand of its own.';
+          END IF;
+          RETURN NEW;
+        END
+        $$
+        """
+    )
+    op.grant_only("FUNCTION chat_internal.refuse_unseen_brand()")
     op.stage_table(
         "conversation_sessions",
         sa.Column("id", sa.Uuid(), server_default=sa.text("gen_random_uuid()"), nullable=False),
@@ -60,6 +81,11 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(
             ["user_id"], ["public.users.id"], name="fk_conversation_sessions_user_id", ondelete="CASCADE"
         ),
+        sa.CheckConstraint(
+            "least(created_at, last_activity_at, completed_at) >= timestamp '0001-01-02' AT TIME ZONE 'UTC'"
+            " AND greatest(created_at, last_activity_at, completed_at) < timestamp '9999-12-31' AT TIME ZONE 'UTC'",
+            name=op.f("ck_conversation_sessions_times"),
+        ),
     )
     op.create_index(
         "idx_conversation_sessions_user",
@@ -68,7 +94,13 @@ def upgrade() -> None:
         unique=True,
         schema="chat_internal",
     )
-    op.create_index("idx_conversation_sessions_brand", "conversation_sessions", ["brand_id"], schema="chat_internal")
+    op.create_index(
+        "idx_conversation_sessions_brand",
+        "conversation_sessions",
+        ["brand_id", "id"],
+        unique=True,
+        schema="chat_internal",
+    )
     op.create_index("idx_conversation_sessions_state", "conversation_sessions", ["state"], schema="chat_internal")
     op.create_index(
         "idx_conversation_sessions_active",
@@ -87,9 +119,17 @@ def upgrade() -> None:
         "CREATE TRIGGER trigger_update_session_activity BEFORE UPDATE ON chat_internal.conversation_sessions"
         " FOR EACH ROW EXECUTE FUNCTION public.update_session_activity()"
     )
+    op.sql(
+        "CREATE TRIGGER conversation_sessions_change_brand BEFORE UPDATE ON chat_internal.conversation_sessions"
+        " FOR EACH ROW WHEN (OLD.brand_id IS DISTINCT FROM NEW.brand_id)"
+        " EXECUTE FUNCTION chat_internal.refuse_unseen_brand()"
+    )
     op.enable_row_level_security("chat_internal.conversation_sessions")
     op.create_owner_policies(
-        "chat_internal.conversation_sessions", owner="user_id = (SELECT chat_internal.current_user_id())"
+        "chat_internal.conversation_sessions",
+        owner="user_id = (SELECT chat_internal.current_user_id())",
+        insert="EXISTS (SELECT FROM public.brands AS b WHERE b.id = brand_id"
+        " AND b.user_id = (SELECT chat_internal.current_user_id()))",
     )
     op.grant_only(
         "chat_internal.conversation_sessions",
@@ -129,4 +169,5 @@ def downgrade() -> None:
     op.release("cancel_conversation_session(uuid)")
     op.release("complete_conversation_session(uuid)")
     op.release_table("conversation_sessions", what="creative sessions")
+    op.sql("DROP FUNCTION chat_internal.refuse_unseen_brand()")
     op.release("update_session_activity()")

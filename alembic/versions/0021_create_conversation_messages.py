@@ -2,11 +2,11 @@
 
 What:   public.conversation_messages with its seven indexes; a message moves its session's last_activity_at; three
         functions and two views that read history, cost and usage.
-Why:    the key to the session is composite, as everywhere: a message cannot stand in another user's session.
-        Functions and views run as the caller (security_invoker), so that policies bind them. Days are UTC days
-        whoever asks.
-Locks:  ShareRowExclusive on public.conversation_sessions, public.brands and public.users for an instant (the
-        foreign keys); on a table that stands already see 0001c.
+Why:    the keys to the session are composite, as everywhere: a message has the owner and the brand of its session,
+        and follows when the session changes its brand. Functions and views run as the caller (security_invoker), so
+        that policies bind them. Days are UTC days whoever asks.
+Locks:  ShareRowExclusive on public.conversation_sessions and public.users for an instant (the foreign keys); on a
+        table that stands already see 0001c.
 Undone: views, functions and table are dropped, or given back as they were found; refused while rows would be lost.
 
 Revision ID: 0021
@@ -65,13 +65,22 @@ def upgrade() -> None:
             ondelete="CASCADE",
         ),
         sa.ForeignKeyConstraint(
-            ["brand_id"], ["public.brands.id"], name="fk_conversation_messages_brand_id", ondelete="CASCADE"
+            ["brand_id", "session_id"],
+            ["public.conversation_sessions.brand_id", "public.conversation_sessions.id"],
+            name="fk_conversation_messages_brand_id",
+            onupdate="CASCADE",
+            ondelete="CASCADE",
         ),
         sa.ForeignKeyConstraint(
             ["user_id"], ["public.users.id"], name="fk_conversation_messages_user_id", ondelete="CASCADE"
         ),
         sa.CheckConstraint(
             "role IN ('user', 'assistant', 'system', 'director')", name=op.f("ck_conversation_messages_role")
+        ),
+        sa.CheckConstraint(
+            "least(created_at) >= timestamp '0001-01-02' AT TIME ZONE 'UTC'"
+            " AND greatest(created_at) < timestamp '9999-12-31' AT TIME ZONE 'UTC'",
+            name=op.f("ck_conversation_messages_times"),
         ),
     )
     op.create_index(
@@ -84,7 +93,12 @@ def upgrade() -> None:
         schema="chat_internal",
     )
     op.create_index("idx_conversation_messages_user", "conversation_messages", ["user_id"], schema="chat_internal")
-    op.create_index("idx_conversation_messages_brand", "conversation_messages", ["brand_id"], schema="chat_internal")
+    op.create_index(
+        "idx_conversation_messages_brand",
+        "conversation_messages",
+        ["brand_id", "session_id"],
+        schema="chat_internal",
+    )
     op.create_index("idx_conversation_messages_role", "conversation_messages", ["role"], schema="chat_internal")
     op.create_index(
         "idx_conversation_messages_provider",

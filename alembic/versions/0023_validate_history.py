@@ -1,10 +1,11 @@
 """Validate what the chain has moved, in figures.
 
 What:   counts what must be none (messages without conversation, messages of another owner than their conversation,
-        users with messages and no conversation, constraints not validated, indexes not valid) and what was moved.
+        users with messages and no conversation, constraints not validated, indexes not valid) and what was moved;
+        records what was noted as the team's before the chain, each named in the log.
 Why:    a change of this size says at its end that it is right, or stops and says what is not.
 Locks:  AccessShare: reads only.
-Undone: nothing to undo.
+Undone: what was recorded is noted as before.
 
 Revision ID: 0023
 Revises: 0022
@@ -54,7 +55,10 @@ def upgrade() -> None:
                 " WHERE NOT EXISTS (SELECT FROM public.conversations AS c WHERE c.user_id = m.user_id)"
             ),
             "constraints not validated": (
-                f"SELECT count(*) FROM pg_catalog.pg_constraint WHERE NOT convalidated AND conrelid IN ({TABLES})"
+                "SELECT count(*) FROM pg_catalog.pg_constraint AS c"
+                f" WHERE NOT c.convalidated AND c.conrelid IN ({TABLES})"
+                " AND NOT EXISTS (SELECT FROM chat_internal.kept AS k"
+                " WHERE k.object = pg_catalog.concat_ws(' ', 'constraint', c.conrelid, c.conname))"
             ),
             "indexes not valid": (
                 f"SELECT count(*) FROM pg_catalog.pg_index WHERE NOT indisvalid AND indrelid IN ({TABLES})"
@@ -66,7 +70,8 @@ def upgrade() -> None:
             "chat messages": "SELECT count(*) FROM public.chat_messages",
         },
     )
+    op.keep_what_stood()
 
 
 def downgrade() -> None:
-    """Undo nothing: the revision only looked."""
+    op.sql("DO $$ BEGIN PERFORM chat_internal.unsettle_surroundings(); END $$")

@@ -3,42 +3,64 @@
 import difflib
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from .remedies import remedies
+from .remedies import Context, Mend, mend
 from .snapshot import Snapshot
 
 _CLIENTS = frozenset({"PUBLIC", "anon", "authenticated", "service_role"})
-_SINGULAR = {"indexes": "index", "policies": "policy"}
+_WORKING = frozenset({"authenticated", "service_role"})
+_SINGULAR = {
+    "indexes": "index",
+    "policies": "policy",
+    "definers": "SECURITY DEFINER function",
+    "inheritance": "inheritance",
+    "default privileges": "default privileges",
+}
 
 
 @dataclass(frozen=True)
 class Difference:
     """One object that is not as expected, with those of its properties that differ.
 
-    `expected` is None where no such object should be, `found` is None where it is missing. `str()` tells an
-    operator what to change, and the statements that do it where the catalog alone can tell.
+    `expected` is None where no such object should be, `found` is None where it is missing. `says` is what is wrong
+    with an object that is not ours. `str()` tells an operator what to change, and the statements that do it.
     """
 
     kind: str
     identity: str
     expected: Mapping[str, Any] | None
     found: Mapping[str, Any] | None
+    says: str = ""
+    context: Context = field(default=Context(), compare=False, repr=False)
+
+    @property
+    def name(self) -> str:
+        """What it is and what it is called."""
+        return f"{_SINGULAR.get(self.kind, self.kind.removesuffix('s'))} {self.identity}"
+
+    @property
+    def mend(self) -> Mend:
+        """What brings it into the shape that is expected."""
+        return mend(self.kind, self.identity, self.expected, self.found, self.context)
 
     def __str__(self) -> str:
-        name = f"{_SINGULAR.get(self.kind, self.kind.removesuffix('s'))} {self.identity}"
         if self.found is None:
-            heading, details = f"{name} is missing", _told(self.expected or {})
+            heading, details = f"{self.name} is missing", _told(self.expected or {})
+        elif self.says:
+            heading, details = f"{self.name}: {self.says}", iter(())
         elif self.expected is None:
-            heading, details = f"{name} is not part of the package", _told(self.found)
+            heading, details = f"{self.name} is not part of the package", _told(self.found)
         else:
-            heading, details = f"{name} differs", _changes(self.expected, self.found)
-        statements = remedies(self.kind, self.identity, self.expected, self.found)
-        mend = ["mend with:", *(f"  {statement}" for statement in statements)] if statements else []
-        return "\n  ".join([heading, *details, *mend])
+            heading, details = f"{self.name} differs", _changes(self.expected, self.found)
+        cure = self.mend
+        who = f" as {cure.by}" if cure.by else ""
+        lines = [line for statement in cure.statements for line in statement.splitlines()]
+        told = [f"mend{who} with:", *(f"  {line}" for line in lines)] if lines else []
+        return "\n  ".join([heading, *details, *told, *([cure.note] if cure.note else [])])
 
 
 @dataclass(frozen=True)
@@ -60,8 +82,8 @@ class Comparison:
         return self.missing + self.changed + self.dangerous
 
 
-def compare(expected: Snapshot, found: Snapshot) -> Comparison:
-    """Compare `found` with `expected`.
+def compare(expected: Snapshot, found: Snapshot, context: Context = Context()) -> Comparison:  # noqa: B008  frozen
+    """Compare `found` with `expected`; `context` is what statements that mend need to know.
 
     What stands on a missing table or in a missing schema is not reported again, nor what stands on a table of
     the database's own.
@@ -75,41 +97,49 @@ def compare(expected: Snapshot, found: Snapshot) -> Comparison:
         for identity in sorted({*ours, *theirs}):
             if identity not in theirs:
                 if _holder_is_in(found, kind, identity):
-                    missing.append(Difference(kind, identity, ours[identity], None))
+                    missing.append(Difference(kind, identity, ours[identity], None, context=context))
             elif identity not in ours:
                 if _holder_is_in(expected, kind, identity):
                     additions = dangerous if _is_dangerous(kind, theirs[identity]) else extras
-                    additions.append(Difference(kind, identity, None, theirs[identity]))
+                    additions.append(Difference(kind, identity, None, theirs[identity], context=context))
             else:
-                wanted, had, strangers = _apart(ours[identity], theirs[identity])
+                here = theirs[identity]
+                if kind == "tables":
+                    here = _without_own_columns(identity, here, expected)
+                wanted, had, strangers = _apart(ours[identity], here)
                 if wanted:
-                    changed.append(Difference(kind, identity, wanted, had))
+                    changed.append(Difference(kind, identity, wanted, had, context=context))
                 if strangers:
                     nothing: dict[str, list[str]] = {role: [] for role in strangers}
-                    extras.append(Difference(kind, identity, {"grants": nothing}, {"grants": strangers}))
+                    extras.append(
+                        Difference(kind, identity, {"grants": nothing}, {"grants": strangers}, context=context)
+                    )
     return Comparison(tuple(missing), tuple(changed), tuple(dangerous), tuple(extras))
 
 
 def load_expected(*, auth_users: bool = False) -> Snapshot:
-    """The catalog at head, as shipped in the package; with what is added where a platform has `auth_users`."""
+    """The catalog at head, as shipped in the package; with what differs where a platform has `auth_users`."""
     snapshot = _shipped("head.json")
     for kind, objects in (_shipped("auth_users.json") if auth_users else {}).items():
-        snapshot[kind] |= objects
+        there = snapshot[kind] | objects
+        snapshot[kind] = {identity: each for identity, each in there.items() if each is not None}
     return snapshot
 
 
 def write_expected(snapshot: Snapshot, with_auth_users: Snapshot) -> list[Path]:
     """Make `snapshot` the catalog that the package expects, in a checkout of its source.
 
-    Of `with_auth_users`, the catalog on a platform that has them, only what it adds is written.
+    Of `with_auth_users`, the catalog on a platform that has them, only what differs is written: an object that is
+    added or another one in full, null for one that is not there.
     """
-    added = {
-        kind: more
-        for kind, objects in with_auth_users.items()
-        if (more := {identity: each for identity, each in objects.items() if identity not in snapshot[kind]})
-    }
+    apart: Snapshot = {}
+    for kind, there in with_auth_users.items():
+        here = snapshot[kind]
+        differing = {each: there.get(each) for each in {**here, **there} if there.get(each) != here.get(each)}
+        if differing:
+            apart[kind] = differing
     written = []
-    for name, content in (("head.json", snapshot), ("auth_users.json", added)):
+    for name, content in (("head.json", snapshot), ("auth_users.json", apart)):
         path = Path(__file__).with_name(name)
         path.write_text(json.dumps(content, indent=1, sort_keys=True, ensure_ascii=False) + "\n", "utf-8")
         written.append(path)
@@ -142,6 +172,20 @@ def _is_dangerous(kind: str, properties: Mapping[str, Any]) -> bool:
     )
 
 
+def _without_own_columns(table: str, properties: Mapping[str, Any], expected: Snapshot) -> Mapping[str, Any]:
+    """Leave out what the two working roles may do with columns of the database's own, where rights are by column."""
+
+    def is_ours(privilege: str) -> bool:
+        _, by_column, column = privilege.partition(" (")
+        return not by_column or f"{column.removesuffix(')')} on {table}" in expected.get("columns", {})
+
+    grants = {
+        role: [each for each in privileges if is_ours(each)] if role in _WORKING else privileges
+        for role, privileges in properties.get("grants", {}).items()
+    }
+    return {**properties, "grants": grants}
+
+
 def _apart(
     ours: Mapping[str, Any], theirs: Mapping[str, Any]
 ) -> tuple[dict[str, Any], dict[str, Any], dict[str, list[str]]]:
@@ -160,7 +204,7 @@ def _apart(
 def _told(properties: Mapping[str, Any]) -> Iterator[str]:
     """Describe an object by what is set in it; a body would fill the screen."""
     for name, value in properties.items():
-        if value and name not in {"body", "grants", "owner"}:
+        if value and name not in {"body", "grants", "owner", "columns", "defaults"}:
             yield f"{name}: {_short(value)}"
 
 
@@ -180,7 +224,7 @@ def _changes(expected: Mapping[str, Any], found: Mapping[str, Any]) -> Iterator[
 
 def _short(value: object) -> str:
     if isinstance(value, list):
-        return ", ".join(value) or "none"
+        return ", ".join(map(str, value)) or "none"
     if isinstance(value, bool):
         return "yes" if value else "no"
     return "none" if value is None else str(value)

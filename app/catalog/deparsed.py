@@ -20,13 +20,20 @@ def expression(text: str) -> str:
 def view(text: str) -> str:
     """Do the same with a view's query, and drop `x.` from its columns where the outer FROM has one item, x.
 
-    PostgreSQL 15 qualifies those, later versions do not. Other columns stay qualified, so nothing is lost.
+    PostgreSQL 15 qualifies those, later versions do not. Every version qualifies columns within a sub-select, and other
+    columns stay qualified too, so the text still makes the view.
     """
     words = _TOKEN.findall(text)
     alias = _only_alias(words)
     kept: list[str] = []
-    for word in words:
-        if word == "." and alias is not None and kept[-1:] == [alias] and kept[-2:-1] != ["."]:
+    selects: list[bool] = []  # for each open parenthesis, whether a sub-select begins there
+    for place, word in enumerate(words):
+        if word == "(":
+            following = next((each for each in words[place + 1 :] if not each.isspace()), "")
+            selects.append(following in {"SELECT", "WITH", "VALUES"})
+        elif word == ")":
+            selects.pop()
+        if word == "." and not any(selects) and alias is not None and kept[-1:] == [alias] and kept[-2:-1] != ["."]:
             kept.pop()
         else:
             kept.append(word)

@@ -78,7 +78,16 @@ def _of(snapshot: Snapshot, kind: str, table: str) -> Iterator[tuple[str, dict[s
 
 
 def _grants(grants: Mapping[str, list[str]]) -> str:
-    return "; ".join(f"{role}: {', '.join(rights)}" for role, rights in grants.items() if role != "owner")
+    return "; ".join(f"{role}: {', '.join(_by_verb(rights))}" for role, rights in grants.items() if role != "owner")
+
+
+def _by_verb(rights: list[str]) -> Iterator[str]:
+    """Write ["INSERT (a)", "INSERT (b)", "SELECT"] as "INSERT (a, b)" and "SELECT"."""
+    columns: dict[str, list[str]] = {}
+    for right in rights:
+        verb, _, column = right.partition(" (")
+        columns.setdefault(verb, []).extend([column.removesuffix(")")] * bool(column))
+    yield from (f"{verb} ({', '.join(names)})" if names else verb for verb, names in columns.items())
 
 
 def _condition(text: str | None) -> str:

@@ -1,15 +1,17 @@
 """One query for each kind of catalog object: rows of (identity text, properties jsonb).
 
 Each takes `:schemas` (text[]), reads pg_catalog alone and is run under `search_path = pg_catalog, pg_temp`, so that
-deparsed texts qualify every name of ours. Roles come back by name and grants as [[grantee, privilege, grantable], ...];
-`snapshot` turns both into what reads alike on every platform. Part of a table is identified as `name on table`.
+deparsed texts qualify every name of ours. Roles come back by name and grants as
+[[grantee, privilege, grantable, grantor], ...]; `snapshot` turns both into what reads alike on every platform. Part
+of a table is identified as `name on table`. Storage settings that change no meaning (fillfactor, statistics,
+tablespace, autovacuum, costs) are left out.
 """
 
 
 def _acl(entries: str) -> str:
     return f"""(SELECT coalesce(jsonb_agg(jsonb_build_array(
         CASE a.grantee WHEN 0 THEN 'PUBLIC' ELSE pg_get_userbyid(a.grantee) END,
-        a.privilege_type, a.is_grantable
+        a.privilege_type, a.is_grantable, pg_get_userbyid(a.grantor)
     )), '[]') FROM ({entries}) a)"""
 
 
@@ -24,11 +26,17 @@ def _not_from_an_extension(catalog: str, oid: str) -> str:
 
 
 _RELATION_GRANTS = _acl("""
-    SELECT d.grantee, d.privilege_type, d.is_grantable
+    SELECT d.grantor, d.grantee, d.privilege_type, d.is_grantable
     FROM aclexplode(coalesce(c.relacl, acldefault('r', c.relowner))) d
     UNION ALL
-    SELECT x.grantee, format('%s (%I)', x.privilege_type, g.attname), x.is_grantable
+    SELECT x.grantor, x.grantee, format('%s (%I)', x.privilege_type, g.attname), x.is_grantable
     FROM pg_attribute g, aclexplode(g.attacl) x WHERE g.attrelid = c.oid AND NOT g.attisdropped""")
+
+
+def _without_storage(definition: str) -> str:
+    """Leave out fillfactor and the like, which change no meaning."""
+    return f"""regexp_replace({definition}, ' WITH \\((\\w+=(''[^'']*''|\\w+)(, )?)+\\)', '')"""
+
 
 _FROM_RELATIONS = f"""
     FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace AND n.nspname = ANY(:schemas)
@@ -45,6 +53,8 @@ TABLES = f"""
         'persistence', CASE c.relpersistence WHEN 'p' THEN 'permanent' ELSE 'unlogged' END,
         'row_security', c.relrowsecurity,
         'row_security_forced', c.relforcerowsecurity,
+        'replica_identity', CASE c.relreplident WHEN 'd' THEN 'default' WHEN 'n' THEN 'nothing' WHEN 'f' THEN 'full'
+            ELSE 'index' END,
         'owner', pg_get_userbyid(c.relowner),
         'grants', {_RELATION_GRANTS})
     {_FROM_RELATIONS} WHERE c.relkind IN ('r', 'p', 'f')"""
@@ -66,22 +76,22 @@ COLUMNS = f"""
     LEFT JOIN pg_attrdef d ON d.adrelid = c.oid AND d.adnum = a.attnum
     WHERE c.relkind IN ('r', 'p', 'f')"""
 
-# NOT NULL is a constraint since PostgreSQL 18; here it is a property of the column on every version. ALTER
-# TABLE ... DISABLE TRIGGER ALL also stops the internal triggers that enforce a key, on either of its tables.
+# NOT NULL is a constraint since PostgreSQL 18; here it is a property of the column on every version. ALTER TABLE ...
+# DISABLE (or ENABLE REPLICA) TRIGGER ALL also stops the internal triggers that enforce a key, on either of its tables.
 CONSTRAINTS = f"""
     SELECT format('%I on %I.%I', k.conname, n.nspname, c.relname), jsonb_build_object(
         'type', CASE k.contype WHEN 'c' THEN 'check' WHEN 'f' THEN 'foreign key' WHEN 'p' THEN 'primary key'
             WHEN 'u' THEN 'unique' ELSE 'exclusion' END,
-        'definition', regexp_replace(pg_get_constraintdef(k.oid), ' NOT VALID$', ''),
+        'definition', regexp_replace({_without_storage("pg_get_constraintdef(k.oid)")}, ' NOT VALID$', ''),
         'validated', k.convalidated,
         'disabled_triggers', to_jsonb(ARRAY(SELECT format('%I on %s', g.tgname, g.tgrelid::regclass)
-            FROM pg_trigger g WHERE g.tgconstraint = k.oid AND g.tgenabled = 'D' ORDER BY 1)))
+            FROM pg_trigger g WHERE g.tgconstraint = k.oid AND g.tgenabled <> 'O' ORDER BY 1)))
     {_FROM_RELATIONS} JOIN pg_constraint k ON k.conrelid = c.oid AND k.contype IN ('c', 'f', 'p', 'u', 'x')"""
 
 # The index of a primary key, unique or exclusion constraint is reported as the constraint it serves.
 INDEXES = f"""
     SELECT format('%I on %I.%I', ic.relname, n.nspname, c.relname), jsonb_build_object(
-        'definition', pg_get_indexdef(i.indexrelid),
+        'definition', {_without_storage("pg_get_indexdef(i.indexrelid)")},
         'unique', i.indisunique,
         'valid', i.indisvalid AND i.indisready AND i.indislive)
     {_FROM_RELATIONS}
@@ -129,6 +139,11 @@ VIEWS = f"""
         'type', CASE c.relkind WHEN 'v' THEN 'view' ELSE 'materialized view' END,
         'definition', pg_get_viewdef(c.oid),
         'options', to_jsonb(coalesce(c.reloptions, '{{}}')),
+        'columns', to_jsonb(ARRAY(SELECT format('%I %s', a.attname, format_type(a.atttypid, a.atttypmod))
+            FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum)),
+        'defaults', to_jsonb(ARRAY(SELECT format('%I: %s', a.attname, pg_get_expr(d.adbin, d.adrelid))
+            FROM pg_attrdef d JOIN pg_attribute a ON a.attrelid = d.adrelid AND a.attnum = d.adnum
+            WHERE d.adrelid = c.oid ORDER BY a.attnum)),
         'owner', pg_get_userbyid(c.relowner),
         'grants', {_RELATION_GRANTS})
     {_FROM_RELATIONS} WHERE c.relkind IN ('v', 'm')"""
@@ -153,7 +168,8 @@ SEQUENCES = f"""
     SELECT format('%I.%I', n.nspname, c.relname), jsonb_build_object(
         'type', format_type(s.seqtypid, NULL),
         'start', s.seqstart, 'increment', s.seqincrement, 'minimum', s.seqmin, 'maximum', s.seqmax,
-        'cycle', s.seqcycle,
+        'cycle', s.seqcycle, 'cache', s.seqcache,
+        'persistence', CASE c.relpersistence WHEN 'p' THEN 'permanent' ELSE 'unlogged' END,
         'owned_by', (SELECT format('%I on %s', a.attname, d.refobjid::regclass)
             FROM pg_depend d JOIN pg_attribute a ON a.attrelid = d.refobjid AND a.attnum = d.refobjsubid
             WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype IN ('a', 'i')),
@@ -200,11 +216,72 @@ BY_KIND = {
     "types": TYPES,
 }
 
-# Whoever owns the version table runs the chain, and so owns the package's objects.
+# Whoever owns most of schema chat_internal runs the chain, and so owns the package's objects.
 TABLE_OWNER = """
-    SELECT coalesce((SELECT pg_get_userbyid(c.relowner)
-        FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-        WHERE c.relname = 'alembic_version' AND n.nspname = ANY(:schemas) LIMIT 1), current_user)"""
+    SELECT coalesce((SELECT pg_get_userbyid(c.relowner) FROM pg_class c
+        WHERE c.relkind = 'r' AND c.relnamespace = to_regnamespace('chat_internal')
+        GROUP BY c.relowner ORDER BY count(*) DESC, c.relowner LIMIT 1), current_user)"""
+
+# The three roles, `:logical` names and `:actual` ones.
+ROLES = """
+    SELECT w.logical, jsonb_build_object('superuser', r.rolsuper, 'bypassrls', r.rolbypassrls,
+        'createrole', r.rolcreaterole, 'createdb', r.rolcreatedb, 'replication', r.rolreplication,
+        'login', r.rolcanlogin)
+    FROM unnest(CAST(:logical AS text[]), CAST(:actual AS text[])) AS w (logical, actual)
+    JOIN pg_roles r ON r.rolname = w.actual"""
+
+# Memberships of the three roles in roles that may do more than they, and of others in the three: a login that
+# inherits service_role sees every row unasked, one with the ADMIN OPTION hands it on. Who may be both is the tables'
+# owner, the database's, superusers, and who may create roles. Since PostgreSQL 16 INHERIT is an option of each grant.
+MEMBERSHIPS = """
+    WITH client AS (
+        SELECT w.logical, r.oid, r.rolname
+        FROM unnest(CAST(:logical AS text[]), CAST(:actual AS text[])) AS w (logical, actual)
+        JOIN pg_roles r ON r.rolname = w.actual
+    ), administrator AS (
+        SELECT r.oid FROM pg_roles r WHERE r.rolsuper OR r.rolname = :owner
+        UNION SELECT d.datdba FROM pg_database d WHERE d.datname = current_database()
+    ), edge AS (
+        SELECT m.roleid, m.member, bool_or(m.admin_option) AS admin,
+            bool_or(coalesce((to_jsonb(m) ->> 'inherit_option')::boolean, r.rolinherit)) AS inherits,
+            jsonb_agg(CASE WHEN to_jsonb(m) ? 'inherit_option' THEN pg_get_userbyid(m.grantor) END) AS grantors
+        FROM pg_auth_members m JOIN pg_roles r ON r.oid = m.member GROUP BY m.roleid, m.member
+    )
+    SELECT format('%I in %I', c.rolname, x.rolname), jsonb_build_object('member', c.rolname, 'role', x.rolname,
+        'grantors', e.grantors, 'gives', g.names)
+    FROM client c JOIN edge e ON e.member = c.oid JOIN pg_roles x ON x.oid = e.roleid
+    CROSS JOIN LATERAL (
+        SELECT jsonb_agg(r.rolname ORDER BY r.rolname) AS names FROM pg_roles r
+        WHERE (r.oid = x.oid OR NOT x.rolsuper AND pg_has_role(x.oid, r.oid, 'MEMBER'))
+            AND (r.rolsuper OR r.rolcreaterole OR r.rolcreatedb OR r.rolreplication OR r.rolname ~ '^pg_'
+                OR r.oid IN (SELECT a.oid FROM administrator a)
+                OR r.rolbypassrls AND (c.logical <> 'service_role')
+                OR c.logical <> 'service_role'
+                    AND r.oid IN (SELECT s.oid FROM client s WHERE s.logical = 'service_role')
+                OR c.logical = 'anon' AND r.oid IN (SELECT s.oid FROM client s WHERE s.logical = 'authenticated'))
+    ) g
+    WHERE g.names IS NOT NULL
+    UNION ALL
+    SELECT format('%I in %I', m.rolname, c.rolname), jsonb_build_object('member', m.rolname, 'role', c.rolname,
+        'grantors', e.grantors, 'inherits', w.inherits, 'admin', w.admin)
+    FROM client c JOIN edge e ON e.roleid = c.oid JOIN pg_roles m ON m.oid = e.member
+    CROSS JOIN LATERAL (SELECT
+        e.admin AND NOT m.rolcreaterole AS admin,
+        e.inherits AND c.logical = 'service_role' AND EXISTS (
+            SELECT FROM pg_roles l WHERE l.rolcanlogin AND l.oid NOT IN (SELECT a.oid FROM administrator a)
+                AND (l.oid = m.oid OR pg_has_role(l.oid, m.oid, 'USAGE'))) AS inherits
+    ) w
+    WHERE m.oid NOT IN (SELECT a.oid FROM administrator a) AND m.oid NOT IN (SELECT o.oid FROM client o)
+        AND (w.admin OR w.inherits)"""
+
+# What others have made on, over and around our tables, and what of it is recorded as the database's own.
+SURROUNDINGS = """
+    SELECT kind, identity, says, properties, weakens FROM chat_internal.surroundings() ORDER BY kind, identity"""
+KEPT = "SELECT kind, identity, properties FROM chat_internal.kept WHERE properties IS NOT NULL"
+KEEP = """
+    INSERT INTO chat_internal.kept AS k (kind, identity, properties)
+    VALUES (:kind, :identity, CAST(:properties AS jsonb))
+    ON CONFLICT (kind, identity) DO UPDATE SET properties = EXCLUDED.properties, object = NULL"""
 
 # As chat_internal.has_auth_users(), which may be missing from what is to be verified.
 HAS_AUTH_USERS = """

@@ -40,7 +40,7 @@ def take_snapshot(
     `role_names`: the package's name of a role that is called otherwise here, {"app_user": "authenticated"}.
     """
     parameters = {"schemas": list(schemas)}
-    with _reading(connection):
+    with reading(connection):
         table_owner = connection.scalar(text(queries.TABLE_OWNER), parameters)
         # On PostgreSQL 15+ schema public belongs to pg_database_owner: whoever owns the database.
         names = {table_owner: "owner", "pg_database_owner": "owner", **role_names}
@@ -59,7 +59,8 @@ def has_auth_users(connection: Connection) -> bool:
 
 
 @contextmanager
-def _reading(connection: Connection) -> Iterator[None]:
+def reading(connection: Connection) -> Iterator[None]:
+    """Read one state of the catalog, with the settings that deparsed texts depend on."""
     outer = None if connection.in_transaction() else connection.begin()
     try:
         if outer is not None:
@@ -103,14 +104,18 @@ def _logical(role: str, names: Mapping[str, str]) -> str:
     return f'role "{role}"' if role in names.values() else role
 
 
-def _grants(acl: list[tuple[str, str, bool]], names: Mapping[str, str]) -> dict[str, list[str]]:
-    """Privileges by grantee. MAINTAIN is new in PostgreSQL 17, where every owner has it."""
+def _grants(acl: list[tuple[str, str, bool, str]], names: Mapping[str, str]) -> dict[str, list[str]]:
+    """Privileges by grantee, `SELECT by bob` where somebody else than the owner granted it.
+
+    MAINTAIN is new in PostgreSQL 17, where every owner has it.
+    """
     grants: dict[str, set[str]] = {}
-    for role, privilege, grantable in acl:
-        grantee = _logical(role, names)
+    for role, privilege, grantable, by in acl:
+        grantee, grantor = _logical(role, names), _logical(by, names)
         if (grantee, privilege) != ("owner", "MAINTAIN"):
-            also = {f"GRANT OPTION FOR {privilege}"} if grantable else set()
-            grants.setdefault(grantee, set()).update({privilege}, also)
+            granted = {privilege, *([f"GRANT OPTION FOR {privilege}"] if grantable else [])}
+            suffix = "" if grantor == "owner" else f" by {grantor}"
+            grants.setdefault(grantee, set()).update(each + suffix for each in granted)
     return {grantee: sorted(privileges) for grantee, privileges in sorted(grants.items())}
 
 
@@ -119,6 +124,7 @@ def _what_matters_in_public(grants: dict[str, list[str]]) -> dict[str, list[str]
 
     They can through PUBLIC on a plain server, by a grant of their own on hosted and on hardened ones.
     """
+    grants = {role: [re.sub("^USAGE by .*", "USAGE", each) for each in of] for role, of in grants.items()}
     usage = {
         role: {"USAGE"}
         for role in ("authenticated", "service_role")

@@ -8,7 +8,7 @@ from sqlalchemy import FetchedValue, ForeignKeyConstraint, Index, func, text
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from .base import Base
-from .types import UserId, UuidPk
+from .types import UserId, UuidPk, readable_times
 
 if TYPE_CHECKING:
     from .conversation import Conversation
@@ -29,6 +29,7 @@ class ChatMessage(Base):
     conversation_id: Mapped[UUID] = mapped_column(server_default=FetchedValue())
 
     __table_args__ = (
+        readable_times("created_at"),
         # Composite, so that a message never stands in another user's conversation.
         ForeignKeyConstraint(
             ["conversation_id", "user_id"],

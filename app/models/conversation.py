@@ -3,11 +3,11 @@
 from typing import TYPE_CHECKING
 from uuid import UUID
 
-from sqlalchemy import ForeignKey, Index, text
+from sqlalchemy import CheckConstraint, ForeignKey, Index, text
 from sqlalchemy.orm import Mapped, WriteOnlyMapped, mapped_column, relationship
 
 from .base import Base
-from .types import CreatedAt, JsonObject, UpdatedAt, UserId, UuidPk
+from .types import CreatedAt, JsonObject, UpdatedAt, UserId, UuidPk, readable_times
 
 if TYPE_CHECKING:
     from .chat_message import ChatMessage
@@ -35,6 +35,14 @@ class Conversation(Base):
     updated_at: Mapped[UpdatedAt]
 
     __table_args__ = (
+        # The id of a user's default conversation follows from the user's, so that two writers meet on it. Anyone can
+        # work it out; nobody else may take it.
+        CheckConstraint(
+            "id < '63686174-6465-8000-0000-000000000000' OR id > '63686174-6465-8fff-ffff-ffffffffffff'"
+            " OR id = chat_internal.default_conversation_id(user_id)",
+            name="default_id",
+        ),
+        readable_times("created_at", "updated_at"),
         # A user's earliest conversation, which takes the chat messages that name none.
         Index("idx_conversations_user_created", "user_id", text("created_at DESC")),
         # What the composite keys of messages and chat_messages point at.

@@ -34,6 +34,7 @@ from .types import (
     Usd,
     UserId,
     UuidPk,
+    readable_times,
 )
 
 if TYPE_CHECKING:
@@ -41,9 +42,16 @@ if TYPE_CHECKING:
 
 SessionMessageRole = Literal["user", "assistant", "system", "director"]
 
+# Both keys from a message to its session, so that a message gets owner and brand from it.
+_SAME_SESSION = (
+    "and_(ConversationMessage.session_id == ConversationSession.id,"
+    " ConversationMessage.user_id == ConversationSession.user_id,"
+    " ConversationMessage.brand_id == ConversationSession.brand_id)"
+)
+
 
 class Brand(Base):
-    """A brand of a user. Other users may hold sessions on it; each session belongs to who started it."""
+    """A brand of a user, which its own sessions work for; a service may start one for another user on it."""
 
     __tablename__ = "brands"
 
@@ -53,8 +61,11 @@ class Brand(Base):
     created_at: Mapped[CreatedAt]
     updated_at: Mapped[UpdatedAt]
 
-    # A user's brands, and the cascade from users.
-    __table_args__ = (Index("idx_brands_user", "user_id"),)
+    __table_args__ = (
+        readable_times("created_at", "updated_at"),
+        # A user's brands, and the cascade from users.
+        Index("idx_brands_user", "user_id"),
+    )
 
     user: Mapped["User"] = relationship(back_populates="brands", lazy="raise_on_sql")
     sessions: WriteOnlyMapped["ConversationSession"] = relationship(
@@ -86,10 +97,11 @@ class ConversationSession(Base):
     completed_at: Mapped[datetime | None]
 
     __table_args__ = (
-        # What the composite key of conversation_messages points at; the cascade from users.
+        readable_times("created_at", "last_activity_at", "completed_at"),
+        # What a composite key of conversation_messages points at; the cascade from users.
         Index("idx_conversation_sessions_user", "user_id", "id", unique=True),
-        # A brand's sessions, and the cascade from brands.
-        Index("idx_conversation_sessions_brand", "brand_id"),
+        # What the other points at; a brand's sessions, and the cascade from brands.
+        Index("idx_conversation_sessions_brand", "brand_id", "id", unique=True),
         # The purge: delivered or cancelled sessions of some age.
         Index("idx_conversation_sessions_state", "state"),
         # A user's open sessions, the latest active first.
@@ -107,6 +119,7 @@ class ConversationSession(Base):
     brand: Mapped["Brand"] = relationship(back_populates="sessions", lazy="raise_on_sql")
     messages: WriteOnlyMapped["ConversationMessage"] = relationship(
         back_populates="session",
+        primaryjoin=_SAME_SESSION,
         cascade="all, delete-orphan",
         passive_deletes=True,
         order_by="ConversationMessage.created_at",
@@ -120,7 +133,7 @@ class ConversationMessage(Base):
 
     id: Mapped[UuidPk] = mapped_column(insert_sentinel=True)
     session_id: Mapped[UUID]
-    brand_id: Mapped[UUID] = mapped_column(ForeignKey("brands.id", ondelete="CASCADE"))
+    brand_id: Mapped[UUID]
     user_id: Mapped[UserId]
     role: Mapped[SessionMessageRole] = mapped_column(String(20))
     content: Mapped[str]
@@ -136,10 +149,18 @@ class ConversationMessage(Base):
 
     __table_args__ = (
         CheckConstraint(f"role IN {get_args(SessionMessageRole)}", name="role"),
+        readable_times("created_at"),
         # Composite, so that a message never stands in another user's session.
         ForeignKeyConstraint(
             ["session_id", "user_id"],
             ["conversation_sessions.id", "conversation_sessions.user_id"],
+            ondelete="CASCADE",
+        ),
+        # And has the brand of its session, also when that changes.
+        ForeignKeyConstraint(
+            ["brand_id", "session_id"],
+            ["conversation_sessions.brand_id", "conversation_sessions.id"],
+            onupdate="CASCADE",
             ondelete="CASCADE",
         ),
         # The cascade from conversation_sessions, which deletes by both columns; sums over a session.
@@ -148,8 +169,8 @@ class ConversationMessage(Base):
         Index("idx_conversation_messages_session_created", "session_id", "created_at"),
         # A user's messages, and the cascade from users.
         Index("idx_conversation_messages_user", "user_id"),
-        # A brand's messages, and the cascade from brands.
-        Index("idx_conversation_messages_brand", "brand_id"),
+        # A brand's messages, and what a session's change of brand takes along.
+        Index("idx_conversation_messages_brand", "brand_id", "session_id"),
         # What the director said, across sessions.
         Index("idx_conversation_messages_role", "role"),
         # The view provider_usage_stats.
@@ -158,7 +179,8 @@ class ConversationMessage(Base):
         Index("idx_conversation_messages_cost", "cost_usd", postgresql_where=text("cost_usd > 0")),
     )
 
-    # Joins on the composite key and writes both columns: the owner follows from the session. A relationship
-    # to User would write user_id a second time, hence there is none.
-    session: Mapped["ConversationSession"] = relationship(back_populates="messages", lazy="raise_on_sql")
-    brand: Mapped["Brand"] = relationship(lazy="raise_on_sql")
+    # Joins on both composite keys and writes all three columns: owner and brand follow from the session. A
+    # relationship to User or Brand would write one of them a second time, hence there is none.
+    session: Mapped["ConversationSession"] = relationship(
+        back_populates="messages", primaryjoin=_SAME_SESSION, lazy="raise_on_sql"
+    )

@@ -16,7 +16,7 @@ from sqlalchemy import (
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from .base import Base
-from .types import CreatedAt, JsonArray, JsonObject, UserId, UuidPk
+from .types import CreatedAt, JsonArray, JsonObject, UserId, UuidPk, readable_times
 
 if TYPE_CHECKING:
     from .conversation import Conversation
@@ -39,12 +39,14 @@ class Message(Base):
     metadata_: Mapped[JsonObject] = mapped_column("metadata", server_default=text("'{}'"))
     # Chosen by the client: a request sent twice is stored once.
     idempotency_key: Mapped[str | None]
-    # BY DEFAULT, not ALWAYS: adoption and restores write the order that the rows had.
+    # The database's alone: neither role may insert or update it, OVERRIDING SYSTEM VALUE included. BY DEFAULT, not
+    # ALWAYS, for the owner of the table: adoption and restores write the order that the rows had.
     seq: Mapped[int] = mapped_column(BigInteger, Identity(always=False))
     created_at: Mapped[CreatedAt]
 
     __table_args__ = (
         CheckConstraint(f"role IN {get_args(MessageRole)}", name="role"),
+        readable_times("created_at"),
         # Composite, so that a message never stands in another user's conversation.
         ForeignKeyConstraint(
             ["conversation_id", "user_id"], ["conversations.id", "conversations.user_id"], ondelete="CASCADE"

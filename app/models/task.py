@@ -6,7 +6,7 @@ from sqlalchemy import Index, false, text
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from .base import Base
-from .types import CreatedAt, Str255, UpdatedAt, UserId, UuidPk
+from .types import CreatedAt, Str255, UpdatedAt, UserId, UuidPk, readable_times
 
 if TYPE_CHECKING:
     from .user import User
@@ -26,6 +26,7 @@ class Task(Base):
     updated_at: Mapped[UpdatedAt]
 
     __table_args__ = (
+        readable_times("created_at", "updated_at"),
         # The cascade from users. The next index could serve it too; adopted databases have this one.
         Index("idx_tasks_user_id", "user_id"),
         # A user's tasks, newest first.

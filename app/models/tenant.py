@@ -11,7 +11,7 @@ from sqlalchemy import CheckConstraint, ForeignKey, Index, String
 from sqlalchemy.orm import Mapped, WriteOnlyMapped, mapped_column, relationship
 
 from .base import Base
-from .types import CreatedAt, UpdatedAt, UserId, UuidPk
+from .types import CreatedAt, UpdatedAt, UserId, UuidPk, readable_times
 
 if TYPE_CHECKING:
     from .conversation import Conversation
@@ -29,6 +29,8 @@ class Tenant(Base):
     name: Mapped[str]
     created_at: Mapped[CreatedAt]
     updated_at: Mapped[UpdatedAt]
+
+    __table_args__ = (readable_times("created_at", "updated_at"),)
 
     memberships: Mapped[list["TenantUser"]] = relationship(
         back_populates="tenant", cascade="all, delete-orphan", passive_deletes=True, lazy="raise_on_sql"
@@ -54,6 +56,7 @@ class TenantUser(Base):
 
     __table_args__ = (
         CheckConstraint(f"role IN {get_args(TenantRole)}", name="role"),
+        readable_times("created_at"),
         # A user's tenants, and the cascade from users; the primary key leads with the tenant.
         Index("idx_tenant_users_user_id", "user_id"),
     )

@@ -10,7 +10,7 @@ from decimal import Decimal
 from typing import Annotated, Any
 from uuid import UUID, uuid4
 
-from sqlalchemy import FetchedValue, ForeignKey, Numeric, String, func
+from sqlalchemy import CheckConstraint, FetchedValue, ForeignKey, Numeric, String, func
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import mapped_column
 
@@ -26,6 +26,21 @@ CreatedAt = Annotated[datetime, mapped_column(server_default=func.now())]
 
 # Moved by the trigger `update_updated_at()`, whatever the client sends.
 UpdatedAt = Annotated[datetime, mapped_column(server_default=func.now(), server_onupdate=FetchedValue())]
+
+
+def readable_times(*columns: str) -> CheckConstraint:
+    """Return the CHECK that keeps `columns` within what Python's `datetime` holds, in any time zone.
+
+    PostgreSQL also has infinite times and years before 1 and after 9999. A driver raises when it reads one, so a
+    single such row would break every listing it is in. NULL passes.
+    """
+    names = ", ".join(columns)
+    return CheckConstraint(
+        f"least({names}) >= timestamp '0001-01-02' AT TIME ZONE 'UTC'"
+        f" AND greatest({names}) < timestamp '9999-12-31' AT TIME ZONE 'UTC'",
+        name="times",
+    )
+
 
 Str50 = Annotated[str, mapped_column(String(50))]
 Str100 = Annotated[str, mapped_column(String(100))]

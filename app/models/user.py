@@ -6,7 +6,7 @@ from sqlalchemy import CheckConstraint, Index, String
 from sqlalchemy.orm import Mapped, WriteOnlyMapped, mapped_column, relationship
 
 from .base import Base
-from .types import CreatedAt, Str255, UpdatedAt, UuidPk
+from .types import CreatedAt, Str255, UpdatedAt, UuidPk, readable_times
 
 if TYPE_CHECKING:
     from .conversation import Conversation
@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 class User(Base):
     """A person, or an anonymous visitor (no email).
 
-    On Supabase the row mirrors `auth.users` under the same id; elsewhere the service makes it.
+    On Supabase the row mirrors `auth.users` under the same id, and the user changes its address there; elsewhere the
+    service makes it.
     """
 
     __tablename__ = "users"
@@ -35,7 +36,10 @@ class User(Base):
     updated_at: Mapped[UpdatedAt]
 
     __table_args__ = (
-        CheckConstraint("password_hash IS NULL OR email IS NOT NULL", name="password_needs_email"),
+        CheckConstraint(
+            "password_hash IS NULL OR email IS NOT NULL AND btrim(email) <> ''", name="password_needs_email"
+        ),
+        readable_times("created_at", "updated_at"),
         # Sign-in: the user with this address. NULLs do not collide.
         Index("idx_users_email", "email", unique=True),
     )

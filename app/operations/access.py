@@ -96,12 +96,13 @@ def drop_policy(operations: Operations, name: str, table: str) -> None:
 
 
 @operation
-def create_owner_policies(operations: Operations, table: str, owner: str) -> None:
+def create_owner_policies(operations: Operations, table: str, owner: str, insert: str | None = None) -> None:
     """Create the five policies of a table whose rows have an owner.
 
     ``<table>_select_own``, ``_insert_own``, ``_update_own``, ``_delete_own`` let role authenticated at the rows that
-    meet ``owner``; ``<table>_service`` lets service_role at all of them.
+    meet ``owner``, a new row only if it meets ``insert`` as well; ``<table>_service`` lets service_role at all of them.
     """
+    checks = {"INSERT": owner if insert is None else f"{owner} AND {insert}", "UPDATE": owner}
     for command in _COMMANDS:
         create_policy(
             operations,
@@ -110,7 +111,7 @@ def create_owner_policies(operations: Operations, table: str, owner: str) -> Non
             command,
             to="authenticated",
             using=None if command == "INSERT" else owner,
-            check=owner if command in ("INSERT", "UPDATE") else None,
+            check=checks.get(command),
         )
     create_service_policy(operations, table)
 

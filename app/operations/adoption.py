@@ -73,28 +73,42 @@ def fill_adopted(
     values: Mapping[str, str],
     derived: Mapping[str, str] = MappingProxyType({}),
     key: Sequence[str] = ("id",),
+    times: Sequence[str] = (),
     note: bool = False,
 ) -> None:
     """Replace the NULLs of an adopted ``table``: ``values`` is column -> expression on the row ``t``.
 
-    The NULLs are kept for the downgrade; with ``note`` metadata.legacy.was_null names their columns too. NULLs of
-    ``derived`` columns, which adoption has added, are not worth keeping.
+    In the columns ``times`` a time that no driver can read (infinite, before year 1, after 9999) counts as NULL. What
+    was there is kept for the downgrade; with ``note`` metadata.legacy.was_null names the columns that were NULL. NULLs
+    of ``derived`` columns, which adoption has added, are not worth keeping.
     Locks: the rows of one batch, until its commit.
     """
+
+    def lacks(column: str, row: str = "t") -> str:
+        value = f"{row}.{column}"
+        if column not in times:
+            return f"{value} IS NULL"
+        first, end = (f"timestamp '{day}' AT TIME ZONE 'UTC'" for day in ("0001-01-02", "9999-12-31"))
+        return f"({value} >= {first} AND {value} < {end}) IS NOT TRUE"
+
     name = quoted(operations, table)
-    pending = " OR ".join(f"t.{column} IS NULL" for column in (*values, *derived))
-    was_null = " OR ".join(f"t.{column} IS NULL" for column in values)
-    changes = {column: f"coalesce(t.{column}, {value})" for column, value in (*values.items(), *derived.items())}
+    pending = " OR ".join(lacks(column) for column in (*values, *derived))
+    is_kept = " OR ".join(lacks(column) for column in values)
+    changes = {
+        column: f"CASE WHEN {lacks(column)} THEN {value} ELSE t.{column} END"
+        for column, value in (*values.items(), *derived.items())
+    }
     kept = dict.fromkeys([*key, *values, *(["metadata"] if note else [])])
-    before = [
-        f"CASE WHEN former.{column} IS NULL THEN pg_catalog.jsonb_build_object('{column}', NULL) ELSE '{{}}' END"
-        for column in values
-    ]
-    after = [
-        f"CASE WHEN former.{column} IS NULL THEN pg_catalog.jsonb_build_object('{column}', t.{column}) ELSE '{{}}' END"
-        for column in values
-    ]
+    before, after = (
+        [
+            f"CASE WHEN {lacks(column, 'former')} THEN pg_catalog.jsonb_build_object('{column}', {row}.{column})"
+            " ELSE '{}' END"
+            for column in values
+        ]
+        for row in ("former", "t")
+    )
     if note:
+        was_null = " OR ".join(f"t.{column} IS NULL" for column in values)
         names = ", ".join(f"CASE WHEN t.{column} IS NULL THEN '{column}' END" for column in values)
         changes["metadata"] = (
             f"CASE WHEN {was_null} THEN coalesce(t.metadata, '{{}}') || pg_catalog.jsonb_build_object('legacy',"
@@ -108,18 +122,18 @@ def fill_adopted(
         WITH quiet AS MATERIALIZED (
           SELECT pg_catalog.set_config('chat_internal.adopting', 'yes', true)
         ), former AS MATERIALIZED (
-          SELECT {", ".join(f"t.{column}" for column in kept)}, {was_null} AS was_null
+          SELECT {", ".join(f"t.{column}" for column in kept)}, {is_kept} AS is_kept
           FROM {name} AS t WHERE {{batch}} AND ({pending})
           FOR NO KEY UPDATE
         ), changed AS (
           UPDATE {name} AS t SET {", ".join(f"{column} = {value}" for column, value in changes.items())}
           FROM former, quiet
           WHERE {" AND ".join(f"t.{column} = former.{column}" for column in key)}
-          RETURNING former.was_null, pg_catalog.jsonb_build_object({key_of}) AS key,
+          RETURNING former.is_kept, pg_catalog.jsonb_build_object({key_of}) AS key,
             {" || ".join(before)} AS before, {" || ".join(after)} AS after
         ), kept AS (
           INSERT INTO chat_internal.adopted_values AS v (object, key, before, after)
-          SELECT {literal(table)}, c.key, c.before, c.after FROM changed AS c WHERE c.was_null
+          SELECT {literal(table)}, c.key, c.before, c.after FROM changed AS c WHERE c.is_kept
           ON CONFLICT (object, key) DO UPDATE
           SET before = EXCLUDED.before || v.before, after = v.after || EXCLUDED.after
         )
@@ -150,6 +164,21 @@ def refuse_obstacles(operations: Operations) -> None:
     obstacles = [obstacle for (obstacle,) in rows(operations, found)]
     if obstacles:
         raise CommandError("\n- ".join([heading, *obstacles]))
+
+
+@operation
+def keep_what_stood(operations: Operations) -> None:
+    """Record what stood before the chain, is not ours and weakens our tables, and log each; a script raises notices."""
+    settle = "SELECT chat_internal.settle_surroundings()"
+    if is_offline(operations):
+        statement(
+            operations,
+            f"DO $$ DECLARE kept text; BEGIN FOR kept IN {settle} LOOP RAISE NOTICE 'kept as yours: %', kept;"
+            " END LOOP; END $$",
+        )
+        return
+    for (kept,) in rows(operations, settle):
+        log.info("kept as yours: %s", kept)
 
 
 @operation

@@ -87,10 +87,14 @@ def at_head(place: Place, columns: dict[str, list[str]]) -> Rows:
 
 
 def unmoved(found: Rows) -> Rows:
-    """Return what is found but for the values in ``MOVED``."""
+    """Return what is found but for the values in ``MOVED``, and for times of messages that no driver can read."""
     return {
         table: {
-            key: {column: value for column, value in row.items() if column not in MOVED.get((table, key), ())}
+            key: {
+                column: value
+                for column, value in row.items()
+                if column not in MOVED.get((table, key), ()) and (table, value) != ("messages", "infinity")
+            }
             for key, row in of_table.items()
         }
         for table, of_table in found.items()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Iterator
 
@@ -167,6 +168,23 @@ class TestTheUpgrade:
         assert email(place, TWIN) == "ana@example.test", "nobody else has it"
         assert problems(place) == []
 
+    @pytest.mark.parametrize("by_script", [False, True])
+    def test_addresses_that_stand_are_compared_as_sign_in_does(self, place: Place, by_script: bool) -> None:
+        """A row that stands keeps its address as it was written; nobody else is stored with the same one."""
+        psql(place.url, PEOPLE, {})
+        place.chain.upgrade("0002")
+        place.chain.execute("INSERT INTO public.users (id, email) VALUES (%s, ' ANA@Example.test ')", [ANA])
+        place.chain.execute("INSERT INTO public.users (id, email) VALUES (%s, '')", [ANONYMOUS])
+        place.admin.execute("UPDATE auth.users SET email = ' ' WHERE id = %s", [GONE])
+        if by_script:
+            place.chain.upgrade_by_script(f"0002:{HEAD}")
+        else:
+            place.chain.upgrade()
+        assert email(place, ANA) == " ANA@Example.test "
+        assert [email(place, each) for each in (TWIN, GONE)] == [None, None]
+        assert problems(place) == []
+        assert repair(place) == 0
+
     def test_a_login_that_row_level_security_binds_is_refused(self, place: Place) -> None:
         place.admin.execute("ALTER ROLE supa_owner NOBYPASSRLS")
         with pytest.raises(CommandError, match=r"row level security hides auth\.users from the login supa_owner"):
@@ -212,6 +230,43 @@ class TestAnAccount:
         auth.delete(first)
         assert repair(hosted) > 0
         assert [email(hosted, user) for user in (second, third)] == ["twin@example.test", None]
+
+    def test_an_address_is_the_same_in_other_letters_and_with_blanks(self, hosted: Place, auth: Auth) -> None:
+        first = auth.sign_up("first@example.test")
+        hosted.chain.execute("UPDATE public.users SET email = ' First@Example.TEST ' WHERE id = %s", [first])
+        assert repair(hosted) == 0
+        second = auth.sign_up(" FIRST@example.test", sso=True)
+        assert [email(hosted, user) for user in (first, second)] == [" First@Example.TEST ", None]
+        assert repair(hosted) == 0
+        auth.change(first, "email = 'other@example.test'")
+        assert repair(hosted) == 1
+        assert [email(hosted, user) for user in (first, second)] == ["other@example.test", "first@example.test"]
+
+    def test_an_empty_address_is_none(self, hosted: Place, auth: Auth) -> None:
+        empty, blank = auth.sign_up("", sso=True), auth.sign_up("  ", sso=True)
+        assert [email(hosted, user) for user in (empty, blank)] == [None, None]
+        auth.change(ANA, "email = ''")
+        assert email(hosted, ANA) is None
+        assert repair(hosted) == 0
+
+    def test_two_rows_with_one_address_are_told_apart_by_the_repair(self, hosted: Place, auth: Auth) -> None:
+        first = auth.sign_up("first@example.test")
+        second = auth.sign_up("second@example.test")
+        hosted.chain.execute("UPDATE public.users SET email = 'FIRST@example.test' WHERE id = %s", [second])
+        assert repair(hosted) == 2
+        assert [email(hosted, user) for user in (first, second)] == ["first@example.test", "second@example.test"]
+
+    def test_who_has_an_address_is_found_by_index(self, hosted: Place) -> None:
+        hosted.admin.execute(
+            "INSERT INTO auth.users (id, email) SELECT gen_random_uuid(), n || '@example.test'"
+            " FROM generate_series(1, 5000) AS n"
+        )
+        hosted.chain.execute("ANALYZE public.users")
+        plan = hosted.chain.rows(
+            "EXPLAIN SELECT FROM public.users AS o"
+            " WHERE nullif(lower(btrim(o.email)), '') = '77@example.test' AND o.id <> gen_random_uuid()"
+        )
+        assert any("idx_users_address" in line for line in plan), plan
 
     def test_a_changed_address_follows(self, hosted: Place, auth: Auth) -> None:
         auth.change(ANA, "email = 'ana.new@example.test'")
@@ -259,6 +314,29 @@ class TestAnAccount:
         auth.change(ANA, "email = NULL")
         assert email(hosted, ANA) == "ana@example.test"
         assert repair(hosted) == 0
+
+    def test_a_user_takes_no_address_here_and_who_it_belongs_to_has_it(self, hosted: Place, auth: Auth) -> None:
+        """Auth has proof of an address, a row of public.users has none."""
+        for statement in (
+            "UPDATE public.users SET email = 'victim@example.test'",
+            "UPDATE public.users SET email = NULL",
+        ):
+            with hosted.chain.session.transaction(force_rollback=True):
+                claims = json.dumps({"sub": ANA})
+                hosted.chain.execute("SELECT set_config('role', 'authenticated', true)")
+                hosted.chain.execute("SELECT set_config('request.jwt.claims', %s, true)", [claims])
+                assert hosted.chain.value("SELECT email FROM public.users") == "ana@example.test"
+                with pytest.raises(errors.InsufficientPrivilege):
+                    hosted.chain.execute(statement)
+        victim = auth.sign_up("victim@example.test")
+        assert email(hosted, victim) == "victim@example.test"
+        assert email(hosted, ANA) == "ana@example.test"
+
+    def test_services_still_write_it(self, hosted: Place) -> None:
+        with hosted.chain.session.transaction():
+            hosted.chain.execute("SELECT set_config('role', 'service_role', true)")
+            assert hosted.chain.execute("UPDATE public.users SET password_hash = 'x' WHERE id = %s", [ANA]) == 1
+            assert hosted.chain.execute("UPDATE public.users SET email = 'a@b.test' WHERE id = %s", [ANA]) == 1
 
     def test_users_cannot_be_made_without_one(self, hosted: Place) -> None:
         with pytest.raises(errors.ForeignKeyViolation):
@@ -358,6 +436,12 @@ class TestABrokenMirror:
             (
                 "ALTER TABLE public.users DROP CONSTRAINT fk_users_id",
                 "constraint fk_users_id on public.users is missing",
+            ),
+            ("DROP INDEX public.idx_users_address", "index idx_users_address on public.users is missing"),
+            ("GRANT UPDATE (email) ON public.users TO authenticated", "table public.users differs"),
+            (
+                "CREATE POLICY users_update_own ON public.users FOR UPDATE TO authenticated USING (true)",
+                "policy users_update_own on public.users is not part of the package",
             ),
         ],
     )

@@ -1,6 +1,8 @@
 """What an application has added to our tables, and databases that cannot be adopted as they are."""
 
+import json
 import logging
+import re
 
 import psycopg
 import pytest
@@ -62,6 +64,36 @@ def test_what_an_application_added_stays_through_upgrade_and_downgrade(place: Pl
         assert rows(place.chain.session) == before
     finally:
         place.chain.execute("DROP OWNED BY reporting; DROP ROLE reporting")
+
+
+def test_clients_go_on_with_columns_that_their_application_added(place: Place) -> None:
+    place.load("3b")
+    place.chain.execute("ALTER TABLE messages ADD COLUMN mood text")
+    old = place.chain.snapshot()
+    [(user, conversation)] = place.chain.rows(
+        "SELECT user_id, c.id FROM conversations AS c JOIN tenant_users USING (tenant_id, user_id) LIMIT 1"
+    )
+
+    def write(role: str) -> None:
+        with place.chain.session.transaction():
+            claims = json.dumps({"sub": str(user)})
+            place.chain.execute(
+                "SELECT set_config('role', %s, true), set_config('request.jwt.claims', %s, true)", [role, claims]
+            )
+            insert = "INSERT INTO messages (conversation_id, role, content, mood) VALUES (%s, 'user', 'Hi', 'glad')"
+            message = place.chain.value(f"{insert} RETURNING id", [conversation])
+            assert place.chain.execute("UPDATE messages SET mood = 'calm' WHERE id = %s", [message]) == 1
+            assert place.chain.execute("DELETE FROM messages WHERE mood = 'calm' AND id = %s", [message]) == 1
+
+    write("service_role")
+    place.chain.upgrade()
+    write("service_role")
+    write("authenticated")
+    found = compare(load_expected(auth_users=True), place.chain.snapshot())
+    assert found.differences == ()
+    assert "mood on public.messages" in {extra.identity for extra in found.extras}
+    place.chain.downgrade("base")
+    assert not differences(old, place.chain.snapshot())
 
 
 @plain
@@ -147,6 +179,97 @@ def test_a_database_that_cannot_be_adopted_is_refused_at_once(place: Place, stat
     with pytest.raises(CommandError, match=told):
         place.chain.upgrade()
     assert {name: table for name, table in place.chain.snapshot()["tables"].items() if "internal" not in name} == old
+
+
+# (table, a change that breaks a row of it, what the refusal says of it)
+UNFIT = {
+    "an infinite time": ("tasks", "created_at = 'infinity'", "times that a driver cannot read"),
+    "a time before year 1": ("tasks", "updated_at = '0001-01-01 BC'", "times that a driver cannot read"),
+    "a time after 9999": ("conversations", "updated_at = '294000-01-01'", "times that a driver cannot read"),
+    "an id of another's": ("conversations", "id = '63686174-6465-8abc-8000-000000000000'", "kept for the default"),
+    "a password alone": ("users", "email = ''", "have a password and no address"),
+}
+
+
+@plain
+@pytest.mark.parametrize("unfit", UNFIT)
+def test_a_row_that_this_schema_cannot_hold_is_counted_named_and_shown(place: Place, unfit: str) -> None:
+    table, change, told = UNFIT[unfit]
+    place.load("2")
+    place.chain.execute("DELETE FROM messages")
+    key = place.chain.value(
+        f"UPDATE {table} SET {change} WHERE id = (SELECT min(id::text)::uuid FROM {table}) RETURNING id"
+    )
+    before = rows(place.chain.session)
+    with pytest.raises(CommandError, match=rf"1 rows of public\.{table} .*{told}") as refusal:
+        place.chain.upgrade("head", MOVE)
+    assert str(key) in str(refusal.value)
+    shown = re.search("(SELECT \\* FROM .*;)", str(refusal.value))
+    assert shown is not None
+    assert place.chain.value(f"SELECT id FROM ({shown[1].rstrip(';')}) AS shown") == key
+    assert rows(place.chain.session) == before
+    place.chain.execute(f"DELETE FROM {table} WHERE id = %s", [key])
+    place.chain.upgrade("head", MOVE)
+
+
+def test_a_message_of_an_unreadable_time_takes_its_conversations_and_has_it_back_after_a_downgrade(
+    place: Place,
+) -> None:
+    place.load("3b")
+    infinite = "SELECT id FROM messages WHERE created_at = 'infinity'"
+    (message,) = place.chain.rows(infinite)
+    place.chain.upgrade()
+    assert place.chain.rows(infinite) == []
+    same_time = (
+        "SELECT m.created_at = c.created_at FROM messages AS m JOIN conversations AS c ON c.id = m.conversation_id"
+        " WHERE m.id = %s"
+    )
+    assert place.chain.value(same_time, [message])
+    place.chain.downgrade("base")
+    assert place.chain.rows(infinite) == [message]
+
+
+@plain
+def test_default_conversations_of_an_earlier_stay_are_no_obstacle(place: Place) -> None:
+    place.load("2")
+    user = place.chain.value("INSERT INTO users (email, password_hash) VALUES ('new@example.test', 'x') RETURNING id")
+    place.chain.upgrade("head", MOVE)
+    conversation = place.chain.value("SELECT chat_internal.default_conversation(%s)", [user])
+    place.chain.execute(
+        "INSERT INTO messages (conversation_id, user_id, role, content) VALUES (%s, %s, 'user', 'Hi')",
+        [conversation, user],
+    )
+    place.chain.downgrade("base")
+    place.chain.upgrade("head", MOVE)
+    assert place.chain.value("SELECT chat_internal.default_conversation(%s)", [user]) == conversation
+
+
+@plain
+def test_the_formats_that_the_database_writes_times_in_change_nothing(place: Place) -> None:
+    place.load("2")
+    for setting in ("DateStyle = 'SQL, DMY'", "TimeZone = 'Europe/Berlin'", "IntervalStyle = 'iso_8601'"):
+        place.admin.execute(f"ALTER DATABASE {place.database} SET {setting}")
+    place.chain.upgrade("head", MOVE)
+    assert compare(load_expected(), place.chain.snapshot()).differences == ()
+    place.chain.downgrade("base")
+    place.chain.upgrade("head", MOVE)
+    assert compare(load_expected(), place.chain.snapshot()).differences == ()
+
+
+def test_a_session_on_anothers_brand_is_kept_and_stays_its_users(place: Place) -> None:
+    place.load("4b")
+    place.chain.upgrade("head", MOVE)
+    session = "41000000-0000-4000-8000-000000000004"
+    with place.chain.session.transaction():
+        place.chain.execute(
+            "SELECT set_config('role', 'authenticated', true), set_config('request.jwt.claims', %s, true)",
+            ['{"sub": "a0000000-0000-4000-8000-000000000001"}'],
+        )
+        place.chain.execute("SELECT complete_conversation_session(%s)", [session])
+    state = (
+        "SELECT state FROM conversation_sessions WHERE id = %s AND brand_id = '40000000-0000-4000-8000-000000000003'"
+    )
+    assert place.chain.value(state, [session]) == "delivered"
 
 
 @plain

@@ -11,6 +11,16 @@ from tests.postgres_binaries import binaries
 
 MESSAGES = "public.conversation_messages"
 
+ROWS = """
+    INSERT INTO users (id, email) SELECT md5(n::text)::uuid, n || '@example.org' FROM generate_series(1, 3) AS n;
+    INSERT INTO chat_messages (user_id, role, content) SELECT id, 'user', 'Hi' FROM users;  -- in default conversations
+    INSERT INTO messages (conversation_id, role, content) SELECT id, 'user', 'Hello' FROM conversations;
+    INSERT INTO brands (user_id, name) SELECT id, 'Soap' FROM users;
+    INSERT INTO conversation_sessions (user_id, brand_id) SELECT user_id, id FROM brands;
+    INSERT INTO conversation_messages (session_id, brand_id, user_id, role, content)
+    SELECT id, brand_id, user_id, 'user', 'Go' FROM conversation_sessions;
+"""
+
 # Run with --postgres 15, 16, 17 and 18: the texts are those of no version in particular.
 VIEWS = {
     "SELECT m.role, count(*) FROM conversation_messages m WHERE m.role <> 'from m.x' GROUP BY m.role ORDER BY m.role": (
@@ -25,7 +35,7 @@ VIEWS = {
         f" FROM {MESSAGES};"
     ),
     "SELECT id FROM users x WHERE EXISTS (SELECT FROM tasks t WHERE t.user_id = x.id)": (
-        "SELECT id FROM public.users x WHERE (EXISTS ( SELECT FROM public.tasks t WHERE (t.user_id = id)));"
+        "SELECT id FROM public.users x WHERE (EXISTS ( SELECT FROM public.tasks t WHERE (t.user_id = x.id)));"
     ),
     "SELECT id FROM users UNION SELECT id FROM tasks WHERE completed ORDER BY 1": (
         "SELECT id FROM public.users UNION SELECT tasks.id FROM public.tasks WHERE tasks.completed ORDER BY 1;"
@@ -120,10 +130,16 @@ def test_a_dump_restored_elsewhere_reads_the_same(
         )
         return done.stdout
 
+    with _engine(migrated_url).begin() as connection:
+        connection.exec_driver_sql(ROWS)
     dump = run("pg_dump", migrated_url)
     run("psql", database_url, "--no-psqlrc", "--quiet", "--set=ON_ERROR_STOP=1", script=dump)
     here, there = (_snapshot_at(url) for url in (migrated_url, database_url))
     assert here == there, "\n".join(map(str, compare(here, there).differences))
+    for table in ("conversations", "messages", "chat_messages", "conversation_messages"):
+        written, restored = (run("psql", url, "-Atc", f"TABLE {table}") for url in (migrated_url, database_url))
+        assert len(written.splitlines()) == 3
+        assert written == restored
 
 
 def test_roles_go_by_the_names_the_package_gives_them(connection: sa.Connection, before: Snapshot) -> None:

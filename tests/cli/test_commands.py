@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import subprocess
 import sys
 import uuid
@@ -79,12 +81,130 @@ def test_verify_names_what_drifted(migrated_url: str, drift: str, named: str) ->
     assert named in done.stdout
 
 
-def test_verify_lists_a_users_own_objects_and_passes(migrated_url: str) -> None:
+def test_verify_lists_a_users_own_objects_by_name_and_passes(migrated_url: str) -> None:
     with connect(migrated_url) as connection:
         connection.execute("CREATE TABLE my_own (id int); CREATE INDEX my_index ON messages (role)")
     done = chat_schema(migrated_url, "verify")
     assert done.returncode == 0, done.stdout
     assert "objects of your own" in done.stdout
+    assert "        index my_index on public.messages" in done.stdout.splitlines()
+    assert "        table public.my_own" in done.stdout.splitlines()
+
+
+READER = "CREATE VIEW own AS SELECT id, email FROM users; GRANT SELECT ON own TO anon"
+
+
+@pytest.mark.parametrize(
+    ("drift", "check"),
+    [
+        ("GRANT CREATE ON SCHEMA public TO anon", "catalog"),
+        ("ALTER ROLE {login} NOINHERIT; GRANT service_role TO {login} WITH ADMIN OPTION", "roles"),
+        (READER, "what stands around the tables"),
+    ],
+)
+def test_verify_names_what_weakens_the_tables_and_its_statements_mend_it(
+    migrated_url: str, drift: str, check: str
+) -> None:
+    login = f"chat_cli_{uuid.uuid4().hex}"
+    with connect(migrated_url) as connection:
+        connection.execute(f"CREATE ROLE {login} LOGIN")  # type: ignore[call-overload]
+        try:
+            connection.execute(drift.format(login=login))  # type: ignore[call-overload]
+            done = chat_schema(migrated_url, "verify")
+            assert done.returncode == 1
+            assert f"FAIL  {check}" in done.stdout
+            for statement in re.findall(r"(?m)^            ([A-Z].*;)$", done.stdout):
+                connection.execute(statement)
+            assert chat_schema(migrated_url, "verify").returncode == 0
+        finally:
+            connection.execute(f"DROP ROLE {login}")  # type: ignore[call-overload]
+
+
+def test_what_is_kept_is_a_warning_and_a_fault_again_once_it_changes(migrated_url: str) -> None:
+    with connect(migrated_url) as connection:
+        connection.execute(READER)
+    assert chat_schema(migrated_url, "verify").returncode == 1
+    kept = chat_schema(migrated_url, "verify", "--keep", "public.own")
+    assert kept.returncode == 0, kept.stdout + kept.stderr
+    assert kept.stdout.startswith("kept as yours: reader public.own\n")
+    assert "warning: reader public.own: shows rows of public.users to anon" in kept.stdout
+    again = chat_schema(migrated_url, "verify")
+    assert again.returncode == 0
+    assert "warning: reader public.own" in again.stdout
+    with connect(migrated_url) as connection:
+        connection.execute("GRANT SELECT ON own TO authenticated")
+    changed = chat_schema(migrated_url, "verify")
+    assert changed.returncode == 1
+    assert "it has changed since it was recorded as yours" in changed.stdout
+
+
+@pytest.mark.parametrize(
+    ("drift", "identity", "told"),
+    [
+        ("SELECT 1", "public.own", "the name of nothing"),
+        ("ALTER TABLE messages DISABLE ROW LEVEL SECURITY", "public.messages", "an object of this schema"),
+    ],
+)
+def test_keep_refuses_unknown_names_and_objects_of_ours(
+    migrated_url: str, drift: str, identity: str, told: str
+) -> None:
+    with connect(migrated_url) as connection:
+        connection.execute(READER.replace("own", "other"))  # type: ignore[call-overload]
+        connection.execute(drift)  # type: ignore[call-overload]
+        done = chat_schema(migrated_url, "verify", "--keep", "public.other", "--keep", identity)
+        assert done.returncode == 1
+        assert f"Nothing was recorded: {identity}" in done.stderr
+        assert told in done.stderr
+        assert connection.execute("SELECT count(*) FROM chat_internal.kept").fetchone() == (0,)
+
+
+def test_keep_before_there_is_a_schema_says_what_to_run(database_url: str) -> None:
+    done = chat_schema(database_url, "verify", "--keep", "public.own")
+    assert done.returncode == 1
+    assert "chat-schema upgrade head" in done.stderr
+
+
+def test_verify_prints_one_json_document(migrated_url: str) -> None:
+    passed = chat_schema(migrated_url, "verify", "--json")
+    assert passed.returncode == 0
+    report = json.loads(passed.stdout)
+    assert (report["version"], report["revision"], report["passed"]) == (1, "0023", True)
+
+    with connect(migrated_url) as connection:
+        connection.execute(READER)
+        connection.execute("GRANT TRUNCATE ON tasks TO anon; CREATE INDEX my_index ON messages (role)")
+    done = chat_schema(migrated_url, "verify", "--json")
+    assert done.returncode == 1
+    report = json.loads(done.stdout)
+    assert report["passed"] is False
+    checks = {check["name"]: check for check in report["checks"]}
+    [grant] = checks["catalog"]["differences"]
+    assert (grant["kind"], grant["identity"]) == ("tables", "public.tasks")
+    assert (grant["expected"], grant["found"]) == ({"grants": {"anon": []}}, {"grants": {"anon": ["TRUNCATE"]}})
+    assert grant["mend"]["statements"] == ["REVOKE TRUNCATE ON TABLE public.tasks FROM anon CASCADE;"]
+    [reader] = checks["what stands around the tables"]["differences"]
+    assert (reader["kind"], reader["identity"], reader["found"]["reach"]) == ("readers", "public.own", ["anon"])
+    assert "index my_index on public.messages" in checks["objects of your own"]["notes"]
+
+    kept = json.loads(chat_schema(migrated_url, "verify", "--json", "--keep", "public.own").stdout)
+    [own] = [check for check in kept["checks"] if check["name"] == "objects of your own"]
+    assert [each["identity"] for each in own["kept"]] == ["public.own"]
+    assert own["warnings"] == ["reader public.own: shows rows of public.users to anon, whatever their policies say"]
+
+
+def test_verify_below_head_is_json_too(database_url: str) -> None:
+    done = chat_schema(database_url, "verify", "--json")
+    assert done.returncode == 1
+    [check] = json.loads(done.stdout)["checks"]
+    assert "chat-schema upgrade head" in check["problems"][0]
+
+
+def test_two_revisions_at_once_are_not_head(migrated_url: str) -> None:
+    with connect(migrated_url) as connection:
+        connection.execute("INSERT INTO chat_internal.alembic_version VALUES ('0022')")
+    done = chat_schema(migrated_url, "verify")
+    assert done.returncode == 1
+    assert "0022, 0023" in done.stdout
 
 
 @pytest.mark.parametrize(
@@ -113,6 +233,14 @@ def test_verify_lists_a_users_own_objects_and_passes(migrated_url: str) -> None:
             "INSERT INTO messages (conversation_id, user_id, role, content, seq)"
             " SELECT id, user_id, 'user', 'tied', 7 FROM conversations, generate_series(1, 2)",
             "messages whose place in their conversation is not settled",
+        ),
+        (
+            "ALTER TABLE conversation_messages DROP CONSTRAINT fk_conversation_messages_brand_id;"
+            "INSERT INTO brands (user_id, name) VALUES ('{user}', 'Acme');"
+            "INSERT INTO conversation_sessions (user_id, brand_id) SELECT user_id, id FROM brands;"
+            "INSERT INTO conversation_messages (session_id, user_id, brand_id, role, content)"
+            " SELECT id, user_id, gen_random_uuid(), 'user', 'astray' FROM conversation_sessions",
+            "session messages with another brand than their session's",
         ),
     ],
 )

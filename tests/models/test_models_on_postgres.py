@@ -88,7 +88,7 @@ def everything_of(user: User, tenant: Tenant, number: int) -> list[Base]:
         ChatMessage(conversation=conversation, role="user", content=f"Hello {number}"),
         brand,
         work,
-        ConversationMessage(session=work, brand=brand, role="user", content=f"A film {number}"),
+        ConversationMessage(session=work, role="user", content=f"A film {number}"),
     ]
 
 
@@ -114,7 +114,7 @@ def test_a_creative_session_comes_back_as_it_was_written(session: Session, user:
     brand = Brand(user=user, name="Acme")
     work = ConversationSession(user=user, brand=brand, selected_kb_ids=knowledge, pending_questions=["Tone?"])
     session.add_all([brand, work])
-    work.messages.add(ConversationMessage(brand=brand, role="director", content="Go", cost_usd=Decimal("0.000123")))
+    work.messages.add(ConversationMessage(role="director", content="Go", cost_usd=Decimal("0.000123")))
     session.commit()
     session.expunge_all()
 

@@ -112,6 +112,15 @@ def test_owner_policies_change_together_and_leave_the_service_its_own(
     )
 
 
+def test_a_new_row_can_be_asked_for_more_than_the_others(connection: sa.Connection, revision: Revision) -> None:
+    with revision() as operations:
+        create_owner_policies(operations, "notes", owner=OWN, insert="id > 7")
+    asked = sa.text("SELECT policyname FROM pg_policies WHERE tablename = 'notes' AND with_check LIKE '%id > 7%'")
+    assert connection.scalars(asked).all() == ["notes_insert_own"]
+    owned = "SELECT count(*) FROM pg_policies WHERE tablename = 'notes' AND concat(qual, with_check) LIKE '%user_id%'"
+    assert value(connection, owned) == 4
+
+
 def test_a_policy_is_dropped_by_name(connection: sa.Connection, revision: Revision) -> None:
     with revision() as operations:
         create_policy(operations, "just one", "notes", "SELECT", to="anon", using="true")

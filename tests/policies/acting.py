@@ -14,10 +14,11 @@ import pytest
 
 
 class Refusal(Enum):
-    """Why a statement was refused: the SQLSTATE, and for 42501 which of two guards raised it."""
+    """Why a statement was refused: the SQLSTATE, and for 42501 which of the guards raised it."""
 
     NO_GRANT = "42501 permission denied"
     BY_POLICY = "42501 row-level security"
+    BY_BRAND = "42501 sees no brand"
     BY_KEY = "23503 foreign key"
     NOT_A_TABLE = "42809 not a table"
 

@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 from decimal import Decimal
+from uuid import UUID
 
 import psycopg
 import pytest
 
-from tests.policies.acting import Refusal, acting, refused, values
-from tests.policies.world import BRAND, OTHER, OWNER, SESSION
+from tests.policies.acting import Refusal, acting, outcome, refused, values
+from tests.policies.world import BRAND, OTHER, OWNER, ROWS, SESSION
 
+TEA = UUID("0000000d-0000-4000-8000-000000000002")  # a brand that tests make
+START = "INSERT INTO conversation_sessions (brand_id, user_id) VALUES (%s, %s) RETURNING id"
+SAY = (
+    "INSERT INTO conversation_messages (session_id, brand_id, user_id, role, content, cost_usd)"
+    " VALUES (%(session)s, %(brand)s, %(user)s, 'user', 'Go', 9999)"
+)
+COST = "SELECT sum(cost_usd) FROM conversation_messages WHERE brand_id = %s"
 STATE = "SELECT state FROM conversation_sessions WHERE id = %s"
 ENDINGS = {"complete_conversation_session": "delivered", "cancel_conversation_session": "cancelled"}
 CALLS = (
@@ -63,13 +71,12 @@ def test_of_the_session_of_another_there_is_no_history_no_cost_no_statistics(wor
 
 def test_views_sum_the_callers_messages_and_not_those_of_others(world: psycopg.Connection) -> None:
     with acting(world, OTHER):
-        (session,) = values(
-            world, "INSERT INTO conversation_sessions (brand_id, user_id) VALUES (%s, %s) RETURNING id", BRAND, OTHER
-        )
+        world.execute("INSERT INTO brands (id, user_id, name) VALUES (%s, %s, 'Tea')", [TEA, OTHER])
+        (session,) = values(world, START, TEA, OTHER)
         world.execute(
             "INSERT INTO conversation_messages (session_id, brand_id, user_id, role, content, provider, cost_usd)"
             " VALUES (%s, %s, %s, 'director', 'Mine', 'acme-llm', 1)",
-            [session, BRAND, OTHER],
+            [session, TEA, OTHER],
         )
         assert values(world, "SELECT total_cost FROM provider_usage_stats") == [1]
         assert values(world, "SELECT total_cost FROM daily_message_volume") == [1]
@@ -100,3 +107,100 @@ def test_a_message_moves_the_activity_of_its_session(world: psycopg.Connection) 
         )
         assert values(world, "SELECT last_activity_at = now() FROM conversation_sessions") == [True]
     assert values(world, STATE, SESSION) == ["initial"]
+
+
+class TestABrandOfAnother:
+    @pytest.fixture
+    def tea(self, world: psycopg.Connection) -> psycopg.Connection:
+        """The world, in which the other user has a brand too."""
+        world.execute("INSERT INTO brands (id, user_id, name) VALUES (%s, %s, 'Tea')", [TEA, OTHER])
+        return world
+
+    @pytest.fixture
+    def guest(self, tea: psycopg.Connection) -> UUID:
+        """A session of the other user on the owner's brand, as adopted databases have them."""
+        with acting(tea, role="service_role"):
+            (session,) = values(tea, START, BRAND, OTHER)
+        assert isinstance(session, UUID)
+        return session
+
+    def test_no_session_of_a_user_and_no_message_of_it_counts_there(self, tea: psycopg.Connection) -> None:
+        with acting(tea, OTHER):
+            with refused(tea, Refusal.BY_POLICY):
+                tea.execute(START, [BRAND, OTHER])
+            (mine,) = values(tea, START, TEA, OTHER)
+            with refused(tea, Refusal.BY_BRAND):
+                tea.execute("UPDATE conversation_sessions SET brand_id = %s WHERE id = %s", [BRAND, mine])
+            with refused(tea, Refusal.BY_BRAND):
+                tea.execute(
+                    "INSERT INTO conversation_sessions (id, brand_id, user_id) VALUES (%s, %s, %s)"
+                    " ON CONFLICT (id) DO UPDATE SET brand_id = %s",
+                    [mine, TEA, OTHER, BRAND],
+                )
+            with refused(tea, Refusal.BY_KEY):
+                tea.execute(SAY, {"session": mine, "brand": BRAND, "user": OTHER})
+            tea.execute(SAY, {"session": mine, "brand": TEA, "user": OTHER})
+            with refused(tea, Refusal.BY_KEY):
+                tea.execute("UPDATE conversation_messages SET brand_id = %s WHERE session_id = %s", [BRAND, mine])
+        with acting(tea, role="service_role"):
+            assert values(tea, COST, BRAND) == [Decimal("0.25")]
+            assert values(tea, COST, TEA) == [9999]
+
+    def test_a_brand_that_is_not_there_is_refused_like_one_that_is(self, tea: psycopg.Connection) -> None:
+        """So nobody learns which ids are brands of others."""
+        with acting(tea, OTHER):
+            (mine,) = values(tea, START, TEA, OTHER)
+            for brand in (BRAND, SESSION):
+                with refused(tea, Refusal.BY_BRAND):
+                    tea.execute("UPDATE conversation_sessions SET brand_id = %s WHERE id = %s", [brand, mine])
+                with refused(tea, Refusal.BY_POLICY):
+                    tea.execute(START, [brand, OTHER])
+
+    def test_an_adopted_session_on_it_stays_its_users(self, tea: psycopg.Connection, guest: UUID) -> None:
+        with acting(tea, OTHER):
+            change = "UPDATE conversation_sessions SET parsed_intent = '{}', brand_id = brand_id WHERE id = %s"
+            assert tea.execute(change, [guest]).rowcount == 1
+            tea.execute(SAY, {"session": guest, "brand": BRAND, "user": OTHER})
+            tea.execute("SELECT complete_conversation_session(%s)", [guest])
+            assert values(tea, STATE, guest) == ["delivered"]
+
+    def test_its_session_moves_to_a_brand_of_its_user_with_its_messages(
+        self, tea: psycopg.Connection, guest: UUID
+    ) -> None:
+        with acting(tea, OTHER):
+            tea.execute(SAY, {"session": guest, "brand": BRAND, "user": OTHER})
+            assert tea.execute("UPDATE conversation_sessions SET brand_id = %s WHERE id = %s", [TEA, guest])
+            assert values(tea, "SELECT brand_id FROM conversation_messages WHERE session_id = %s", guest) == [TEA]
+        with acting(tea, role="service_role"):
+            assert values(tea, COST, BRAND) == [Decimal("0.25")]
+
+    @pytest.mark.parametrize("role", ["authenticated", "service_role", "none"])
+    def test_no_message_has_another_brand_than_its_session(self, tea: psycopg.Connection, role: str) -> None:
+        """`none` is the owner of the tables."""
+        with acting(tea, OWNER, role=role):
+            said = {"session": SESSION, "brand": TEA, "user": OWNER}
+            assert outcome(tea, SAY, said) is Refusal.BY_KEY
+            assert outcome(tea, "UPDATE conversation_messages SET brand_id = %(brand)s", said) is Refusal.BY_KEY
+
+    def test_a_service_gives_a_session_another_brand(self, tea: psycopg.Connection) -> None:
+        with acting(tea, role="service_role"):
+            tea.execute("UPDATE conversation_sessions SET brand_id = %s WHERE id = %s", [TEA, SESSION])
+            assert values(tea, COST, TEA) == [Decimal("0.25")]
+
+
+def test_nobody_holds_up_the_deletion_of_anothers_brand(db: psycopg.Connection) -> None:
+    """A row that points at a brand locks it until the end of the transaction that wrote the row."""
+    db.execute(ROWS)
+    db.execute("INSERT INTO brands (id, user_id, name) VALUES (%s, %s, 'Tea')", [TEA, OTHER])
+    (mine,) = values(db, START, TEA, OTHER)
+    db.commit()
+    with psycopg.connect(db.info.dsn) as attacker, acting(attacker, OTHER):
+        for statement in (
+            "INSERT INTO conversation_sessions (brand_id, user_id) VALUES (%(brand)s, %(user)s)",
+            "UPDATE conversation_sessions SET brand_id = %(brand)s WHERE id = %(session)s",
+            SAY,
+        ):
+            outcome(attacker, statement, {"brand": BRAND, "user": OTHER, "session": mine})
+        db.execute("SET LOCAL lock_timeout = '5s'")
+        with acting(db, OWNER):
+            assert db.execute("DELETE FROM brands WHERE id = %s", [BRAND]).rowcount == 1

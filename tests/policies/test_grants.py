@@ -9,6 +9,7 @@ import pytest
 from alembic.script import ScriptDirectory
 
 from alembic import command
+from app.models import Message
 from tests.conftest import alembic_config, libpq
 from tests.policies.acting import Refusal, acting, refused, values
 from tests.policies.world import OWNER
@@ -20,6 +21,9 @@ BOTH_WRITE = {"authenticated": WRITE, "service_role": WRITE}
 BOTH_READ = {"authenticated": READ, "service_role": READ}
 MEMBERS_READ = {"authenticated": READ, "service_role": WRITE}
 
+WRITTEN = [column.name for column in Message.__table__.columns if column.name != "seq"]
+WRITE_MESSAGE = {"SELECT", "DELETE"} | {f"{verb}({column})" for verb in ("INSERT", "UPDATE") for column in WRITTEN}
+
 RELATIONS: dict[str, dict[str, set[str]]] = {
     "public.users": {
         "authenticated": {"SELECT(id)", "SELECT(email)", "SELECT(created_at)", "SELECT(updated_at)", "UPDATE(email)"},
@@ -29,7 +33,7 @@ RELATIONS: dict[str, dict[str, set[str]]] = {
     "public.tenant_users": MEMBERS_READ,
     "public.tasks": BOTH_WRITE,
     "public.conversations": BOTH_WRITE,
-    "public.messages": BOTH_WRITE,
+    "public.messages": {"authenticated": WRITE_MESSAGE, "service_role": WRITE_MESSAGE},
     "public.messages_seq_seq": NOBODY,  # an identity column's sequence asks for no right
     "public.chat_messages": BOTH_WRITE,
     "public.chat_sessions": BOTH_WRITE,
@@ -42,6 +46,7 @@ RELATIONS: dict[str, dict[str, set[str]]] = {
     "chat_internal.adopted": NOBODY,
     "chat_internal.adopted_ordinal_seq": NOBODY,
     "chat_internal.adopted_values": NOBODY,
+    "chat_internal.kept": NOBODY,
     "chat_internal.backfill_progress": NOBODY,
     "chat_internal.role_names": NOBODY,
     "chat_internal.chat_session_arrays": NOBODY,

@@ -144,7 +144,7 @@ MATRIX: dict[str, dict[str, tuple[int | Refusal, ...]]] = {
         "DELETE":                  (1,      0,      0,      0,      0,      NO,  1),
         "TRUNCATE":                (VIEW,   VIEW,   VIEW,   VIEW,   VIEW,   VIEW, VIEW),
     },
-    # Creative sessions: any user may hold a session of its own on a brand; nobody writes into another's session.
+    # Creative sessions: a user's session is on a brand of its own; nobody writes into another's session.
     "brands": {
         "SELECT":                  (1,      1,      0,      0,      0,      NO,  1),
         "INSERT in owner's name":  (1,      1,      POLICY, POLICY, POLICY, NO,  1),
@@ -156,7 +156,7 @@ MATRIX: dict[str, dict[str, tuple[int | Refusal, ...]]] = {
     "conversation_sessions": {
         "SELECT":                  (1,      1,      0,      0,      0,      NO,  1),
         "INSERT in owner's name":  (1,      1,      POLICY, POLICY, POLICY, NO,  1),
-        "INSERT in its own name":  (1,      1,      1,      1,      1,      NO,  1),
+        "INSERT in its own name":  (1,      1,      POLICY, POLICY, POLICY, NO,  1),
         "UPDATE":                  (1,      1,      0,      0,      0,      NO,  1),
         "DELETE":                  (1,      1,      0,      0,      0,      NO,  1),
         "TRUNCATE":                (NO,     NO,     NO,     NO,     NO,     NO,  NO),

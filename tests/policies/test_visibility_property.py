@@ -322,9 +322,18 @@ class Visibility(RuleBasedStateMachine):
     def inserts_a_creative_session(self, me: UUID, owner: UUID, brand: UUID) -> tuple[str, UUID]:
         return self.insert_owned(CREATIVE_SESSION, me, owner, brand=brand)
 
+    @rule(me=users, row=owned, brand=users.map(BRANDS.__getitem__))
+    def changes_the_brand_of_a_creative_session(self, me: UUID, row: tuple[str, UUID], brand: UUID) -> None:
+        _, session = row
+        expected: Outcome = int(self.world.owns(me, "conversation_sessions", session))
+        if expected and brand != BRANDS[me]:
+            expected = Refusal.BY_BRAND
+        change = "UPDATE conversation_sessions SET brand_id = %(brand)s WHERE id = %(session)s"
+        self.attempt(me, expected, change, session=session, brand=brand)
+
     def insert_owned(self, into: str, me: UUID, owner: UUID, **parameters: Any) -> tuple[str, UUID]:
         table, row = into.partition(" ")[0], self.new_id()
-        expected: Outcome = 1 if owner == me else Refusal.BY_POLICY
+        expected: Outcome = 1 if owner == me and parameters.get("brand") in (None, BRANDS[me]) else Refusal.BY_POLICY
         if self.attempt(me, expected, f"INSERT INTO {into}", id=row, owner=owner, **parameters):
             self.world.owned[table][row] = owner
         return table, row

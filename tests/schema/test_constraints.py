@@ -55,6 +55,21 @@ class TestOwnership:
         with refused(rows, errors.ForeignKeyViolation, "fk_conversation_messages_session_id"):
             rows.turn(session, user_id=mine)
 
+    def test_a_message_of_one_brand_in_the_session_of_another(self, rows: Rows, mine: UUID) -> None:
+        here, there = (rows.insert("brands", user_id=mine, name=name) for name in ("Acme", "Globex"))
+        session = rows.session(mine, here)
+        with refused(rows, errors.ForeignKeyViolation, "fk_conversation_messages_brand_id"):
+            rows.turn(session, brand_id=there)
+
+    def test_a_session_with_messages_that_changes_hands(self, rows: Rows, mine: UUID, theirs: UUID) -> None:
+        session = rows.session(mine, rows.insert("brands", user_id=mine, name="Acme"))
+        rows.turn(session)
+        brand = rows.insert("brands", user_id=theirs, name="Globex")
+        for also in ("", ", brand_id = %(brand)s"):
+            with refused(rows, errors.ForeignKeyViolation, "fk_conversation_messages_session_id"):
+                change = f"UPDATE conversation_sessions SET user_id = %(theirs)s{also} WHERE id = %(session)s"
+                rows.connection.execute(change.encode(), {"theirs": theirs, "brand": brand, "session": session})
+
     def test_a_message_in_no_conversation(self, rows: Rows, mine: UUID) -> None:
         with refused(rows, errors.ForeignKeyViolation, "fk_messages_conversation_id"):
             rows.message(uuid4(), user_id=mine)
@@ -135,6 +150,9 @@ class TestValues:
         rows.insert("users", email="ada@example.org", password_hash="hash")
         with refused(rows, errors.CheckViolation, "ck_users_password_needs_email"):
             rows.insert("users", password_hash="hash")
+        for blank in ("", "  "):
+            with refused(rows, errors.CheckViolation, "ck_users_password_needs_email"):
+                rows.insert("users", email=blank, password_hash="hash")
         with refused(rows, errors.CheckViolation, "ck_users_password_needs_email"):
             rows.run("UPDATE users SET email = NULL WHERE password_hash IS NOT NULL")
 

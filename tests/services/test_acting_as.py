@@ -24,8 +24,8 @@ from app.acting_as import (
     acting_as_async,
     acting_as_service,
     acting_as_service_async,
-    check_login,
 )
+from app.check_login import check_login
 from app.models import Conversation, Task
 from tests.services.conftest import LOGIN
 from tests.services.people import ANN, BEN, CAT
@@ -510,14 +510,15 @@ def test_nothing_of_a_stranger_s_is_called(engine: sa.Engine, sent: list[str], s
     with engine.connect() as connection:
         connection.exec_driver_sql(f"SET search_path = {search_path}")
         connection.commit()
-        check_login(connection)
+        with pytest.raises(LoginError, match="everybody can create objects in schema public"):
+            check_login(connection)
         with acting_as(connection, ANN):
             assert connection.execute(current, {"user": str(ANN)}).one() == ("authenticated", True)
             with acting_as_service(connection):
                 assert connection.execute(current, {"user": str(ANN)}).one() == ("service_role", False)
             assert connection.execute(current, {"user": str(ANN)}).one() == ("authenticated", True)
         assert connection.execute(current, {"user": str(ANN)}).one() == (LOGIN, False)
-    assert len(sent) == 10  # SET, check_login, four queries, four switches
+    assert len(sent) == 13  # SET, four of check_login, four queries, four switches
 
 
 @pytest.mark.asyncio

@@ -10,7 +10,8 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import create_async_engine
 
-from app.acting_as import LoginError, acting_as, check_login, check_login_async
+from app.acting_as import LoginError, acting_as
+from app.check_login import check_login, check_login_async
 from tests.services.people import ANN
 
 UNFIT = "chat_schema_test_unfit"
@@ -117,6 +118,150 @@ def test_a_name_that_needs_quotes_is_quoted(administrator: sa.Engine) -> None:
         connection.execute(sa.text('CREATE ROLE "Odd Name"'))
         connection.execute(sa.text("SET SESSION AUTHORIZATION 'Odd Name'"))
         assert 'ALTER ROLE "Odd Name" NOINHERIT' in told(connection)
+
+
+FIT = ("ALTER ROLE {login} NOINHERIT", "GRANT authenticated, service_role TO {login}")
+
+# What is wrong with a login that only seems fit, and what it is told. {database} and {login} are the test's.
+UNFIT_LOGINS = {
+    "becomes the owner": (['GRANT "chat owner" TO {login}'], 'may become "chat owner"'),
+    "becomes a superuser by way of a group": (
+        ["CREATE ROLE chat_group", "GRANT chat_boss TO chat_group", "GRANT chat_group TO {login}"],
+        "may become chat_boss",
+    ),
+    "becomes a role with BYPASSRLS": (["GRANT chat_seer TO {login}"], "may become chat_seer"),
+    "becomes the owner as authenticated": (['GRANT "chat owner" TO authenticated'], 'may become "chat owner"'),
+    "may create in the database": (
+        ['GRANT CREATE ON DATABASE "{database}" TO {login}'],
+        "can create objects in database",
+    ),
+    "everybody may create in the database": (
+        ['GRANT CREATE ON DATABASE "{database}" TO PUBLIC'],
+        "lives where everybody can create",
+    ),
+    "may create in public": (["GRANT CREATE ON SCHEMA public TO {login}"], "can create objects in schema public"),
+    "everybody may create in public": (["GRANT CREATE ON SCHEMA public TO PUBLIC"], "everybody can create objects"),
+    "owns the database": (['ALTER DATABASE "{database}" OWNER TO {login}'], "itself can create objects"),
+    "owns schema public": (["ALTER SCHEMA public OWNER TO {login}"], "itself can create objects in schema public"),
+    "inherits who may create": (
+        [
+            "CREATE ROLE chat_group",
+            "GRANT CREATE ON SCHEMA public TO chat_group",
+            "ALTER ROLE {login} INHERIT",
+            "GRANT chat_group TO {login}",
+        ],
+        "itself can create objects in schema public",
+    ),
+    "inherits rights on the tables": (
+        [
+            "CREATE ROLE chat_group",
+            "GRANT SELECT ON messages, tasks TO chat_group",
+            "ALTER ROLE {login} INHERIT",
+            "GRANT chat_group TO {login}",
+        ],
+        "has rights on public.messages, public.tasks through chat_group",
+    ),
+    "may truncate": (["GRANT TRUNCATE ON messages TO {login}"], "rights on public.messages that policies do not bind"),
+    "begins as service_role": (["ALTER ROLE {login} SET role = 'service_role'"], "role set"),
+    "begins as somebody": (["ALTER ROLE {login} SET request.jwt.claim.sub = '1'"], "request.jwt.claim.sub set"),
+    "begins as somebody here": (
+        ["ALTER ROLE {login} IN DATABASE \"{database}\" SET request.jwt.claims = '1'"],
+        "request.jwt.claims set",
+    ),
+    "the database turns policies into errors": (['ALTER DATABASE "{database}" SET row_security = off'], "meet other"),
+    "names are looked up elsewhere": (
+        ["CREATE SCHEMA other", "CREATE TABLE other.messages ()", "ALTER ROLE {login} SET search_path = other, public"],
+        "search_path set",
+    ),
+    "names are looked up where everybody creates": (
+        [
+            "CREATE SCHEMA other",
+            "GRANT CREATE ON SCHEMA other TO PUBLIC",
+            'ALTER DATABASE "{database}" SET search_path = public, other',
+        ],
+        "search_path set",
+    ),
+    "public is not looked at": (["ALTER ROLE {login} SET search_path = pg_catalog"], "search_path set"),
+}
+
+
+@pytest.fixture
+def owners(administrator: sa.Engine) -> Iterator[sa.Engine]:
+    """The tables belong to a login of their own, and there are roles that policies do not bind."""
+    with administrator.begin() as made:
+        made.execute(
+            sa.text('CREATE ROLE "chat owner"; CREATE ROLE chat_boss SUPERUSER; CREATE ROLE chat_seer BYPASSRLS')
+        )
+        for table in sa.inspect(administrator).get_table_names():
+            made.execute(sa.text(f'ALTER TABLE public.{table} OWNER TO "chat owner"'))
+    yield administrator
+    with administrator.begin() as made:
+        database = administrator.url.database
+        made.execute(
+            sa.text(f'ALTER DATABASE "{database}" OWNER TO postgres; REASSIGN OWNED BY "chat owner" TO postgres')
+        )
+        for role in ('"chat owner"', "chat_boss", "chat_seer", "chat_group"):
+            if made.scalar(sa.text("SELECT true FROM pg_roles WHERE rolname = :name"), {"name": role.strip('"')}):
+                made.execute(sa.text(f"DROP OWNED BY {role}; DROP ROLE {role}"))
+
+
+@pytest.mark.parametrize(("statements", "told_so"), UNFIT_LOGINS.values(), ids=UNFIT_LOGINS)
+def test_a_login_that_only_seems_fit_is_told_why_and_the_statements_make_it_fit(
+    owners: sa.Engine, statements: list[str], told_so: str
+) -> None:
+    database = owners.url.database
+    planted = [each.format(login="{login}", database=database) for each in statements]
+    with connected(owners, *FIT, *planted) as connection:
+        said = told(connection)
+        assert f"The login {UNFIT} " in said
+        if "inherits the rights of service_role" not in said:  # before 16 a login inherits from all its roles or none
+            assert told_so in said
+        follow(owners, said)
+        check_login(connection)
+
+
+def test_it_looks_under_a_path_of_its_own_and_gives_the_callers_back(engine: sa.Engine) -> None:
+    sent: list[str] = []
+    with engine.connect() as connection:
+        connection.exec_driver_sql("SET search_path = elsewhere, public")
+        connection.commit()
+        sa.event.listen(engine, "before_cursor_execute", lambda *arguments: sent.append(arguments[2]))
+        check_login(connection)
+        assert connection.exec_driver_sql("SHOW search_path").scalar() == "elsewhere, public"
+        connection.commit()
+        assert connection.exec_driver_sql("SHOW search_path").scalar() == "elsewhere, public"
+    assert len(sent) == 6  # its path, a safe one, one query for all of it, the path as it was; and ours above
+
+
+FIT_ALL_THE_SAME = {
+    "a path with a schema of the platform": [
+        "CREATE SCHEMA extensions",
+        "ALTER ROLE {login} SET search_path = '$user', public, extensions",
+    ],
+    "a timeout": ["ALTER ROLE {login} SET statement_timeout = '3s'"],
+    "a grant of its own that policies bind": ["GRANT SELECT, INSERT ON messages TO {login}"],
+    "service_role passes policies on hosted platforms": ["ALTER ROLE service_role BYPASSRLS"],
+    "a group that gives nothing here": ["CREATE ROLE chat_group", "GRANT chat_group TO {login}"],
+}
+
+
+@pytest.mark.parametrize("statements", FIT_ALL_THE_SAME.values(), ids=FIT_ALL_THE_SAME)
+def test_a_login_is_fit_whatever_else_a_right_platform_gives_it(owners: sa.Engine, statements: list[str]) -> None:
+    try:
+        with connected(owners, *FIT, *statements) as connection:
+            check_login(connection)
+    finally:
+        with owners.begin() as administrator:
+            administrator.execute(sa.text("ALTER ROLE service_role NOBYPASSRLS"))
+
+
+def test_a_membership_that_may_not_be_set_is_no_danger_from_postgresql_16_on(owners: sa.Engine) -> None:
+    with owners.connect() as connection:
+        if (connection.dialect.server_version_info or (0,)) < (16,):
+            pytest.skip("the option SET came with PostgreSQL 16")
+    grant = 'GRANT "chat owner" TO {login} WITH SET FALSE, INHERIT FALSE'
+    with connected(owners, *FIT, grant) as connection:
+        check_login(connection)
 
 
 @pytest.mark.asyncio

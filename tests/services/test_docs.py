@@ -15,7 +15,8 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy.orm import Session
 
-from app.acting_as import acting_as, check_login
+from app.acting_as import acting_as
+from app.check_login import check_login
 from app.models import Conversation
 from tests.postgres_binaries import ROOT
 from tests.services import people

@@ -19,7 +19,8 @@ SERVICE = """
     from sqlalchemy.exc import ProgrammingError
     from sqlalchemy.orm import Session
 
-    from chat_schema.acting_as import acting_as_service, check_login
+    from chat_schema.acting_as import acting_as_service
+    from chat_schema.check_login import check_login
     from chat_schema.models import Conversation
 
     @pytest.mark.parametrize("turn", [1, 2])

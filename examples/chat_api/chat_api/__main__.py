@@ -24,7 +24,8 @@ from chat_api import local, store, tokens
 from chat_api.service import Server
 from chat_api.settings import Settings, SettingsError
 from chat_schema import database
-from chat_schema.acting_as import LoginError, acting_as_service_async, check_login_async
+from chat_schema.acting_as import LoginError, acting_as_service_async
+from chat_schema.check_login import check_login_async
 
 
 def main() -> None:

@@ -35,7 +35,8 @@ from chat_api.problems import ProblemError, declared
 from chat_api.replies import responder
 from chat_api.settings import Settings
 from chat_api.turns import MessageOut, Reply, Turns
-from chat_schema.acting_as import acting_as_async, check_login_async
+from chat_schema.acting_as import acting_as_async
+from chat_schema.check_login import check_login_async
 from chat_schema.models import Conversation
 
 PAGE = Path(str(resources.files("chat_api"))) / "page"
