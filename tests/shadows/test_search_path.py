@@ -61,7 +61,9 @@ def path(place: Place, start: str, setting: str, where: str) -> Iterator[str]:
 
 
 @pytest.mark.parametrize(("start", "platform"), [("empty", "plain"), ("2", "owner"), ("3a", "supabase")])
-@pytest.mark.parametrize(("setting", "where"), zip(PATHS.values(), ["role", "database"] * 2, strict=True), ids=PATHS)
+@pytest.mark.parametrize(
+    ("setting", "where"), list(zip(PATHS.values(), ["role", "database"] * 2, strict=True)), ids=PATHS
+)
 def test_it_changes_nothing(
     ordinary: tuple[Snapshot, str], place: Place, start: str, path: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
