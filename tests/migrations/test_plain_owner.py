@@ -218,7 +218,7 @@ class TestOtherRoleNames:
 
     @pytest.mark.parametrize(
         "said",
-        [["authenticated-role=somebody"], ["anon-role=app_guest"], [*OTHER_ROLES[:2], "service-role=service_role"]],
+        [["authenticated-role=somebody"], ["anon-role=anon"], [*OTHER_ROLES[:2], "service-role=service_role"]],
     )
     def test_names_that_contradict_those_remembered_are_refused(self, chain: Chain, said: list[str]) -> None:
         chain.upgrade("0009", *OTHER_ROLES)
@@ -227,6 +227,14 @@ class TestOtherRoleNames:
         with pytest.raises(CommandError, match="was set up with"):
             chain.downgrade("0001", *said)
         assert chain.revision() == "0009"
+
+    def test_one_of_the_names_may_be_said_again(self, chain: Chain) -> None:
+        chain.upgrade("0009", *OTHER_ROLES)
+        chain.upgrade("head", OTHER_ROLES[0])
+        head = self.snapshot(chain)
+        chain.downgrade("0009", *OTHER_ROLES[1:])
+        chain.upgrade("head")
+        assert self.snapshot(chain) == head
 
     def test_other_names_are_refused_where_the_usual_ones_stand(self, chain: Chain) -> None:
         chain.upgrade("0009")
