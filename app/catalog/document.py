@@ -57,16 +57,7 @@ def _table(snapshot: Snapshot, table: str, columns: list[str]) -> Iterator[str]:
         using, check = (_condition(policy[key]) for key in ("using", "check"))
         yield f"| `{name}` | {policy['command']} | {', '.join(policy['roles'])} | {using} | {check} |"
     yield ""
-    of_columns = [
-        f"{privilege} (`{name}`)"
-        for name in columns
-        for privilege in snapshot["columns"][f"{name} on {table}"].get("grants", {}).get("authenticated", [])
-    ]
-    granted = [
-        _grants(snapshot["tables"][table]["grants"]),
-        *(["authenticated: " + ", ".join(of_columns)] * bool(of_columns)),
-    ]
-    yield "Granted: " + "; ".join(part for part in granted if part) + "."
+    yield f"Granted: {_grants(snapshot['tables'][table]['grants'])}."
     yield ""
 
 
