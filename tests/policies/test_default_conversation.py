@@ -113,6 +113,16 @@ def test_nobody_takes_the_id_of_anothers_default_conversation(chat: psycopg.Conn
         )
 
 
+def test_a_role_of_the_teams_own_inserts_conversations_without_a_right_on_what_their_check_calls(
+    chat: psycopg.Connection,
+) -> None:
+    chat.execute("CREATE ROLE backoffice BYPASSRLS; GRANT SELECT, INSERT ON conversations TO backoffice")
+    with acting(chat, role="backoffice"):
+        assert len(values(chat, "INSERT INTO conversations (user_id) VALUES (%s) RETURNING id", NEWCOMER)) == 1
+        with pytest.raises(errors.InsufficientPrivilege), chat.transaction():
+            chat.execute("SELECT chat_internal.default_conversation_id(%s)", [NEWCOMER])
+
+
 def test_a_default_conversation_is_never_given_to_another(chat: psycopg.Connection) -> None:
     with acting(chat, NEWCOMER):
         (conversation,) = values(chat, INSERT, NEWCOMER)
