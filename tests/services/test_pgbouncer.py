@@ -250,7 +250,8 @@ def check(witness: Witness, administrator: sa.Engine) -> None:
     with administrator.connect() as connection:
         server_side = connection.scalar(
             sa.text(
-                "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+                "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
+                " AND backend_type = 'client backend' AND pid <> pg_backend_pid()"  # and no autovacuum
             )
         )
         assert server_side <= pgbouncer.SERVER_CONNECTIONS
