@@ -45,7 +45,7 @@ def upgrade() -> None:
     op.sql(
         """
         -- as the caller: a user sees its own brands, services see all
-        CREATE FUNCTION chat_internal.refuse_unseen_brand() RETURNS trigger
+        CREATE OR REPLACE FUNCTION chat_internal.refuse_unseen_brand() RETURNS trigger
         LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
         BEGIN
           IF NOT EXISTS (SELECT FROM public.brands AS b WHERE b.id = NEW.brand_id) THEN

@@ -20,6 +20,8 @@ from tests.adoption import legacy
 from tests.adoption.legacy import SUPABASE, Place, Rows, lost, old_columns, rows
 from tests.adoption.old_clients import CLIENTS, Working
 from tests.live.command_line import alembic, wait_for
+from tests.migrations.chain import REVISIONS, before
+from tests.migrations.test_chain import FILES, number
 from tests.migrations.test_stairs import differences
 
 READY = ("empty", "1a", "1b", "2", "3a", "3b", "3b-kept", "4a", "4b")
@@ -41,6 +43,7 @@ MOVED = {
     ("conversation_messages", "44000000-0000-4000-8000-000000000004"): {"user_id", "brand_id"},
 }
 HEADS: dict[str, Snapshot] = {}
+COMMIT_ON_THEIR_WAY = {number(file) for file in FILES if "op.finish_table" in file.read_text("utf-8")}
 
 
 @pytest.fixture
@@ -127,6 +130,20 @@ def public(place: Place) -> Snapshot:
     engine = sa.create_engine(place.url, poolclass=sa.NullPool)
     with engine.connect() as connection:
         return take_snapshot(connection, ("public",))
+
+
+@once
+def test_a_revision_that_was_done_and_not_recorded_is_done_again(
+    empty_head: Snapshot, place: Place, start: str, platform: str
+) -> None:
+    """As a lock that is lost, or a kill, leaves it: those that commit on their way begin again from their start."""
+    place.load(start)
+    for revision in REVISIONS:
+        place.chain.upgrade(revision, *legacy.STARTS[start].options)
+        if revision in COMMIT_ON_THEIR_WAY:
+            place.chain.execute(f"UPDATE chat_internal.alembic_version SET version_num = '{before(revision)}'")
+            place.chain.upgrade(revision, *legacy.STARTS[start].options)
+    assert compare(empty_head, place.chain.snapshot()).differences == ()
 
 
 @once
