@@ -71,12 +71,13 @@ def changes_the_database() -> bool:
 
 @contextmanager
 def connected() -> Iterator[sa.Connection]:
-    """Yield the caller's connection (tests hand over their own) or a checked one of ours."""
+    """Yield the caller's connection (tests hand over their own) or a checked one of ours, on the safe search_path."""
     given = config.attributes.get("connection")
     if isinstance(given, sa.Connection):
-        yield given
+        with safe_search_path(given):
+            yield given
     elif isinstance(given, sa.Engine):
-        with given.connect() as connection:
+        with given.connect() as connection, safe_search_path(connection):
             yield connection
     else:
         with database.database_url(config.attributes.get("url")) as url, database.connect(url) as connection:
@@ -100,13 +101,12 @@ def run_online() -> None:
         stack.enter_context(database.explained_errors())
         connection = stack.enter_context(connected())
         stack.enter_context(no_default_schema(connection))
-        if not changes_the_database():
-            stack.enter_context(safe_search_path(connection))
-            refuse_strangers(connection)
-        else:
+        if changes_the_database():
             stack.enter_context(session_settings(connection, options))
             stack.enter_context(deployer_lock(connection, options.deployer_wait))
             stack.enter_context(version_table(connection))
+        else:
+            refuse_strangers(connection)
         if not getattr(config.cmd_opts, "purge", False):  # stamp --purge is to get away from such a revision
             refuse_unknown_revision(connection, context.script)
         settled = options.settle_roles(recorded_roles(connection))

@@ -18,6 +18,7 @@ from .roles import Roles
 
 _UNITS = {"ms": 0.001, "s": 1.0, "min": 60.0, "h": 3600.0}
 _LONGEST = 24 * _UNITS["h"]
+_ROLES = {"anon-role": "anon", "authenticated-role": "authenticated", "service-role": "service_role"}
 _NO_NAMES = ("public", "none", "current_user", "current_role", "session_user", "user")
 
 
@@ -67,12 +68,8 @@ class Options:
         """
         if recorded is None:
             return self
-        names = {
-            "anon-role": recorded.anon,
-            "authenticated-role": recorded.authenticated,
-            "service-role": recorded.service_role,
-        }
-        asked = {option: getattr(self, option.replace("-", "_")) for option in names if option in self.named}
+        names = {option: recorded.actual(logical) for option, logical in _ROLES.items()}
+        asked = {option: self.roles.actual(logical) for option, logical in _ROLES.items() if option in self.named}
         wrong = [f"-x {option}={name}" for option, name in asked.items() if name != names[option]]
         if wrong:
             raise CommandError(
@@ -125,8 +122,8 @@ def _fields() -> list[dataclasses.Field[Any]]:
 def _refuse_one_name_for_two(options: Options) -> None:
     """Two roles of one name would be one role, with the rights of both."""
     by_name: dict[str, list[str]] = {}
-    for option in ("anon-role", "authenticated-role", "service-role"):
-        by_name.setdefault(getattr(options, option.replace("-", "_")), []).append(option)
+    for option, logical in _ROLES.items():
+        by_name.setdefault(options.roles.actual(logical), []).append(option)
     for name, same in by_name.items():
         if len(same) > 1:
             raise CommandError(

@@ -86,19 +86,17 @@ def refuse_strangers(connection: sa.Connection) -> None:
         return
     quote = connection.dialect.identifier_preparer.quote
     held = "\n".join(f"  {row.role}: {row.has}" for row in found)
-    revocations = "".join(
-        f"\n  REVOKE CREATE ON SCHEMA {INTERNAL_SCHEMA} FROM {row.role if row.role == 'PUBLIC' else quote(row.role)};"
-        for row in found
-        if row.has == "CREATE on it"
-    )
-    mend = (
-        f"Have its owner run:{revocations}"
-        if revocations.count(";") == len(found)
-        else (
+    if all(row.has == "CREATE on it" for row in found):
+        mend = "Have its owner run:" + "".join(
+            f"\n  REVOKE CREATE ON SCHEMA {INTERNAL_SCHEMA} FROM"
+            f" {row.role if row.role == 'PUBLIC' else quote(row.role)};"
+            for row in found
+        )
+    else:
+        mend = (
             "If one of these roles migrates this database, run the command as that role. Otherwise look what is in the "
             f"schema, and have an administrator run:\n  DROP SCHEMA {INTERNAL_SCHEMA} CASCADE;"
         )
-    )
     raise CommandError(
         f"The schema {INTERNAL_SCHEMA} is not this login's alone, so nothing was run: what others put there would run "
         f"with the rights of whoever migrates. It has\n{held}\n{mend}"

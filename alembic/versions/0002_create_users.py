@@ -23,6 +23,8 @@ branch_labels = None
 depends_on = None
 
 SELF = "id = (SELECT chat_internal.current_user_id())"
+READ = "SELECT (id, email, created_at, updated_at)"
+WRITE = "SELECT, INSERT, UPDATE, DELETE"
 
 
 def upgrade() -> None:
@@ -72,26 +74,18 @@ def upgrade() -> None:
     op.enable_row_level_security("chat_internal.users")
     op.create_policy("users_select_own", "chat_internal.users", "SELECT", to="authenticated", using=SELF)
     op.create_service_policy("chat_internal.users")
-    op.grant_only(
-        "chat_internal.users",
-        authenticated="SELECT (id, email, created_at, updated_at)",
-        service_role="SELECT, INSERT, UPDATE, DELETE",
-    )
-    op.when("chat_internal.has_auth_users()", then=index_addresses, otherwise=let_users_change_addresses)
+    op.when("chat_internal.has_auth_users()", then=let_users_read, otherwise=let_users_change_addresses)
     op.adopt_table("users")
     op.finish_table("users")
 
 
 def let_users_change_addresses() -> None:
     op.create_policy("users_update_own", "chat_internal.users", "UPDATE", to="authenticated", using=SELF, check=SELF)
-    op.grant_only(
-        "chat_internal.users",
-        authenticated="SELECT (id, email, created_at, updated_at), UPDATE (email)",
-        service_role="SELECT, INSERT, UPDATE, DELETE",
-    )
+    op.grant_only("chat_internal.users", authenticated=f"{READ}, UPDATE (email)", service_role=WRITE)
 
 
-def index_addresses() -> None:
+def let_users_read() -> None:
+    op.grant_only("chat_internal.users", authenticated=READ, service_role=WRITE)
     op.create_index("idx_users_address", "users", [sa.text("nullif(lower(btrim(email)), '')")], schema="chat_internal")
 
 

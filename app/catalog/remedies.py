@@ -99,9 +99,7 @@ def _to_create(kind: str, identity: str, expected: Properties, context: Context)
     if kind == "policies":
         return Mend((_policy(name, table, expected, context),))
     if kind == "columns":
-        if expected["identity"]:
-            return Mend((f"ALTER TABLE {table} ADD COLUMN {name} {_column(expected)};",))
-        if expected["not_null"] and expected["default"] is None:
+        if expected["not_null"] and expected["default"] is None and not expected["identity"]:
             return Mend((), note="No statement brings its values back: restore them from a backup.")
         return Mend((f"ALTER TABLE {table} ADD COLUMN {name} {_column(expected)};",))
     if kind == "functions":

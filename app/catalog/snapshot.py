@@ -41,7 +41,7 @@ def take_snapshot(
     """
     parameters = {"schemas": list(schemas)}
     with reading(connection):
-        table_owner = connection.scalar(text(queries.TABLE_OWNER), parameters)
+        table_owner = connection.scalar(text(queries.TABLE_OWNER))
         # On PostgreSQL 15+ schema public belongs to pg_database_owner: whoever owns the database.
         names = {table_owner: "owner", "pg_database_owner": "owner", **role_names}
         return {

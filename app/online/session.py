@@ -42,7 +42,7 @@ def session_settings(connection: sa.Connection, options: Options) -> Iterator[No
 
 @contextlib.contextmanager
 def safe_search_path(connection: sa.Connection) -> Iterator[None]:
-    """Give our session the safe path alone, while entered; for commands that only look."""
+    """Give a session the safe path alone, while entered; for one that :func:`keep_search_path` has not seen."""
     with _settings(connection, {"search_path": SEARCH_PATH}):
         yield
 
