@@ -6,19 +6,21 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 
 import sqlalchemy as sa
+from alembic.runtime.migration import MigrationContext, RevisionStep
 
 import chat_schema.operations  # noqa: F401  registers op.create_policy and the others
 from alembic import context
-from chat_schema import database, models
+from chat_schema import database, look, models, rehearsal
 from chat_schema.catalog import load_expected
 from chat_schema.online.deployer_lock import deployer_lock
 from chat_schema.online.lock_retry import retrying
-from chat_schema.online.session import SEARCH_PATH, safe_search_path, session_settings
+from chat_schema.online.session import READING, safe_search_path, session_settings
 from chat_schema.options import Options
 from chat_schema.roles import recorded_roles
 from chat_schema.version_table import STRANGERS_SCRIPT, refuse_strangers, refuse_unknown_revision, version_table
 
 EXPECTED = load_expected()
+log = logging.getLogger("chat_schema")
 config = context.config
 options = Options.parse(context.get_x_argument(as_dictionary=True))
 
@@ -95,6 +97,22 @@ def no_default_schema(connection: sa.Connection) -> Iterator[None]:
         dialect.default_schema_name = before
 
 
+def look_first(connection: sa.Connection, migration: MigrationContext, settled: Options) -> None:
+    """Refuse what an upgrade would fail on, before it has changed anything."""
+    heads = migration.get_current_heads()
+    steps = migration._migrations_fn(heads, migration) if migration._migrations_fn else ()
+    upgrades = any(isinstance(step, RevisionStep) and step.is_upgrade for step in steps)
+    connection.rollback()
+    if upgrades:
+        look.refuse(look.obstacles(connection, look.looks(context.script, heads, settled)))
+        if not heads and settled.rehearse and rehearsal.is_needed(connection):
+            log.info("Rehearsing on a copy of the catalog and some rows (-x rehearse=no leaves it out).")
+            rehearsed = rehearsal.rehearse(connection.engine.url, settled)
+            for note in rehearsed.notes:
+                log.info("%s", note)
+            look.refuse(rehearsed.obstacles)
+
+
 def run_online() -> None:
     """Run the command on a live database."""
     with ExitStack() as stack:
@@ -104,9 +122,7 @@ def run_online() -> None:
         if changes_the_database():
             stack.enter_context(session_settings(connection, options))
             stack.enter_context(deployer_lock(connection, options.deployer_wait))
-            stack.enter_context(version_table(connection))
-        else:
-            refuse_strangers(connection)
+        refuse_strangers(connection)
         if not getattr(config.cmd_opts, "purge", False):  # stamp --purge is to get away from such a revision
             refuse_unknown_revision(connection, context.script)
         settled = options.settle_roles(recorded_roles(connection))
@@ -114,6 +130,9 @@ def run_online() -> None:
         only_looks = not changes_the_database()  # check on an empty database leaves no version table there
         context.configure(connection=connection, chat_schema=settled, dont_mutate=only_looks, **SETTINGS)
         migration = context.get_context()
+        if changes_the_database():
+            look_first(connection, migration, settled)
+            stack.enter_context(version_table(connection))
         migration._migrations_fn = retrying(migration._migrations_fn, options)  # the one seam around a single revision
         with context.begin_transaction():
             context.run_migrations()
@@ -130,7 +149,7 @@ def run_offline() -> None:
         **SETTINGS,
     )
     settings = {
-        "search_path": SEARCH_PATH,  # nothing that somebody made in public is called
+        **READING,  # nothing that somebody made in public is called
         "lock_timeout": f"'{patient.lock_timeout:.0f}s'",
         "statement_timeout": "0",
     }
@@ -138,6 +157,7 @@ def run_offline() -> None:
         context.execute(f"SET {name} = {value}")
     if changes_the_database() and context.get_starting_revision_argument() is None:
         context.execute(STRANGERS_SCRIPT)
+        context.get_context().impl.static_output(look.as_script(look.looks(context.script, (), patient)) + ";\n")
     context.execute(f"CREATE SCHEMA IF NOT EXISTS {database.INTERNAL_SCHEMA}")
     with context.begin_transaction():
         context.run_migrations()

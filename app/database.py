@@ -165,8 +165,9 @@ def explained_errors() -> Iterator[None]:
 
 
 def _mend_of_own_function(error: DBAPIError) -> str | None:
-    """Return what to do where a function of the application's own, fired by our statement, did not find a name."""
-    if getattr(error.orig, "sqlstate", None) not in ("42P01", "42883", "42704", "3F000"):
+    """Return what to do where a function of the application's own, fired by our statement, raised or found no name."""
+    state = getattr(error.orig, "sqlstate", None)
+    if state not in ("42P01", "42883", "42704", "3F000", "P0001"):
         return None
     context = str(getattr(getattr(error.orig, "diag", None), "context", None) or "")
     called = re.search(
@@ -174,6 +175,11 @@ def _mend_of_own_function(error: DBAPIError) -> str | None:
     )
     if called is None:
         return None
+    if state == "P0001":
+        return (
+            f"It was raised by {called[1]}, a function of your own that a trigger calls. Disable the trigger for the "
+            "upgrade, run the command again, then enable it."
+        )
     return (
         f"It was called by {called[1]}, a function of your own, which finds names by its caller's search_path. A "
         "migration has pg_catalog alone there, so that no stranger's function is called. Give it a path of its own, "
