@@ -1,16 +1,21 @@
 """Databases as real teams have them are adopted with every row, or refused untouched with statements that mend them."""
 
+import os
 import re
+import subprocess
+from uuid import uuid4
 
 import pytest
 from alembic.util import CommandError
 
 from app.catalog import Snapshot
-from tests.adoption.legacy import Place, Rows, lost, old_columns, rows
+from app.embedded import Server, installed_binaries
+from tests.adoption.legacy import MOVE, Place, Rows, lost, old_columns, psql, rows
 from tests.adoption.test_adoption import at_head, unmoved
 from tests.adoption.test_kept import examined
 from tests.adoption.variants import VARIANTS
 from tests.catalog.planting import told
+from tests.migrations.chain import Chain
 from tests.migrations.test_stairs import differences
 
 ADOPTED = [(name, each.platform) for name, each in VARIANTS.items() if each.told is None]
@@ -86,3 +91,25 @@ def test_it_is_refused_untouched_and_the_statements_that_are_given_mend_it(
     finally:
         if variant.undo:
             place.admin.execute(variant.undo)
+
+
+def test_a_database_without_an_encoding_is_refused_and_its_copy_in_utf8_is_adopted(server: Server) -> None:
+    name = f"ascii_{uuid4().hex[:8]}"
+    with Chain.on(server.url("postgres").render_as_string(hide_password=False)) as everywhere:
+        everywhere.execute(f"CREATE DATABASE {name} ENCODING 'SQL_ASCII' LOCALE 'C' TEMPLATE template0")
+        try:
+            url = server.url(name).render_as_string(hide_password=False)
+            psql(url, "2_neon_todo_after_003.sql", {})
+            with Chain.on(url) as chain, pytest.raises(CommandError, match="is SQL_ASCII") as refused:
+                chain.upgrade("head", *MOVE)
+            create, copy = re.findall("^  (.+)$", str(refused.value), re.MULTILINE)
+            everywhere.execute(create)
+            environment = {"PGHOST": str(server.socket_dir), "PGPORT": str(server.port), "PGUSER": "postgres"}
+            programs = {"PATH": f"{installed_binaries()}:{os.environ['PATH']}"}
+            subprocess.run(["bash", "-o", "pipefail", "-c", copy], env=environment | programs, stdout=subprocess.DEVNULL, check=True)
+            with Chain.on(server.url(f"{name}_utf8").render_as_string(hide_password=False)) as copied:
+                copied.upgrade("head", *MOVE)
+                assert copied.value("SELECT count(*) FROM messages") == 6
+        finally:
+            everywhere.execute(f"DROP DATABASE {name} WITH (FORCE)")
+            everywhere.execute(f"DROP DATABASE IF EXISTS {name}_utf8 WITH (FORCE)")

@@ -153,6 +153,11 @@ VARIANTS = {
         "DELETE FROM users WHERE email = 'Ana@Example.test'; ALTER TABLE users ALTER email TYPE citext;",
         "users.email is .*citext",
     ),
+    "addresses and titles as text": Variant(
+        "ALTER TABLE users ALTER email TYPE text, ALTER password_hash TYPE text;"
+        "ALTER TABLE tasks ALTER title TYPE text",
+        "users.email is text, and this schema has character varying & tasks.title is text",
+    ),
     # keys
     "a wider primary key": Variant(
         "ALTER TABLE messages DROP CONSTRAINT messages_pkey, ADD PRIMARY KEY (conversation_id, id)",
