@@ -1,8 +1,7 @@
 """Create what keeps the access of an application's own logins to tables that are adopted.
 
-What:   granted(), which roles of the team's own hold rights on a table; admit(), which lets them at its rows; entitle(),
-        which gives them what their old statements need beyond that table; keep_policies(); client_obstacles(), what
-        old clients could no longer do.
+What:   granted(), which roles of the team's own hold rights on a table; admit(), which lets them at its rows;
+        entitle(), which gives them what their old statements need beyond that table; keep_policies().
 Why:    a service usually connects under a login that owns nothing and was granted rights. Row level security would
         show it no row. So where a table had none, each role of the team's own that holds a right has a policy of all
         rows for that very command (granted_select and so on). Where a table had row level security, the team's own
@@ -30,7 +29,6 @@ FUNCTIONS = (
     "admit(text, text, text, oid[])",
     "entitle(text, text, text, text[])",
     "keep_policies(text)",
-    "client_obstacles()",
 )
 
 
@@ -174,7 +172,7 @@ def upgrade() -> None:
     )
     op.sql(
         r"""
-        -- Where row level security was on: the policies of the table stay for the team's own roles, and for nobody else.
+        -- Where row level security was on: the table's policies stay for the team's own roles, and for nobody else.
         CREATE FUNCTION chat_internal.keep_policies(p_table text) RETURNS void
         LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
         DECLARE
@@ -221,20 +219,8 @@ def upgrade() -> None:
         $$;
         """
     )
-    create_obstacles()
     for function in FUNCTIONS:
         op.grant_only(f"FUNCTION chat_internal.{function}")
-
-
-def create_obstacles() -> None:
-    op.sql(
-        r"""
-        CREATE FUNCTION chat_internal.client_obstacles() RETURNS SETOF text
-        LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
-          SELECT ''::text WHERE false
-        $$;
-        """
-    )
 
 
 def downgrade() -> None:

@@ -13,13 +13,13 @@ Locks:  AccessShare while it looks; then ShareRowExclusive, an instant, on table
 Undone: the rights are given back, the functions are dropped.
 
 Revision ID: 0001d
-Revises: 0001ca
+Revises: 0001cb
 """
 
 from alembic import op
 
 revision = "0001d"
-down_revision = "0001ca"
+down_revision = "0001cb"
 branch_labels = None
 depends_on = None
 

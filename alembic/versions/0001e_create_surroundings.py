@@ -28,7 +28,7 @@ FUNCTIONS = (
 
 # What is listed, and why it weakens our tables:
 #   constraints    are not validated or not enforced
-#   policies       let others at rows; those that adoption has kept for the team's own roles, or made for them, are noted
+#   policies       let others at rows; those that adoption kept for the team's own roles, or made for them, are noted
 #   rules          run other statements instead of ours
 #   triggers       call a function of another role, which can change it at any time, or one that sets no search_path
 #   readers        views that read our tables as their owner, materialized views: policies do not bind who reads them

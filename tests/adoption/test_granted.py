@@ -1,4 +1,4 @@
-"""Logins of the team's own, which own nothing and were granted rights: what they could, they can at head, and no more."""
+"""Logins that own nothing and were granted rights: what they could do they can do at head, and no more."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from contextlib import contextmanager
 
 import psycopg
 import pytest
-from alembic.util import CommandError
 
 from app.catalog import Examination
 from tests.adoption.legacy import Place
