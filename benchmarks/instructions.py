@@ -152,7 +152,9 @@ class Server:
             except psycopg.OperationalError:
                 if process.poll() is not None or time.monotonic() > deadline:
                     said = (self.folder / "log").read_text(errors="replace")
-                    raise SystemExit(f"PostgreSQL did not start under valgrind, so nothing was counted:\n{said}") from None
+                    raise SystemExit(
+                        f"PostgreSQL did not start under valgrind, so nothing was counted:\n{said}"
+                    ) from None
                 time.sleep(0.2)
 
     def connect(self) -> psycopg.Connection:
