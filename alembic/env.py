@@ -13,7 +13,7 @@ from alembic import context
 from chat_schema import database, look, models, rehearsal
 from chat_schema.catalog import load_expected
 from chat_schema.online.deployer_lock import deployer_lock
-from chat_schema.online.lock_retry import retrying
+from chat_schema.online.revisions import live
 from chat_schema.online.session import READING, safe_search_path, session_settings
 from chat_schema.options import Options
 from chat_schema.roles import recorded_roles
@@ -133,7 +133,7 @@ def run_online() -> None:
         if changes_the_database():
             look_first(connection, migration, settled)
             stack.enter_context(version_table(connection))
-        migration._migrations_fn = retrying(migration._migrations_fn, options)  # the one seam around a single revision
+        migration._migrations_fn = live(migration._migrations_fn, options)  # the one seam around a single revision
         with context.begin_transaction():
             context.run_migrations()
 

@@ -14,13 +14,13 @@ Locks:  AccessShare while it looks; then ShareRowExclusive, an instant, on table
 Undone: the rights are given back, the function is dropped.
 
 Revision ID: 0001d
-Revises: 0001c
+Revises: 0001cb
 """
 
 from alembic import op
 
 revision = "0001d"
-down_revision = "0001c"
+down_revision = "0001cb"
 branch_labels = None
 depends_on = None
 

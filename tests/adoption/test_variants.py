@@ -106,7 +106,12 @@ def test_a_database_without_an_encoding_is_refused_and_its_copy_in_utf8_is_adopt
             everywhere.execute(create)
             environment = {"PGHOST": str(server.socket_dir), "PGPORT": str(server.port), "PGUSER": "postgres"}
             programs = {"PATH": f"{installed_binaries()}:{os.environ['PATH']}"}
-            subprocess.run(["bash", "-o", "pipefail", "-c", copy], env=environment | programs, stdout=subprocess.DEVNULL, check=True)
+            subprocess.run(
+                ["bash", "-o", "pipefail", "-c", copy],
+                env=environment | programs,
+                stdout=subprocess.DEVNULL,
+                check=True,
+            )
             with Chain.on(server.url(f"{name}_utf8").render_as_string(hide_password=False)) as copied:
                 copied.upgrade("head", *MOVE)
                 assert copied.value("SELECT count(*) FROM messages") == 6
