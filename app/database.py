@@ -211,7 +211,7 @@ def _mend_of_own_function(error: DBAPIError) -> str | None:
         return None
     if state == "P0001":
         return (
-            f"It was raised by {called[1]}, a function of your own that a trigger calls. Disable the trigger for the "
+            f"It was raised by {called[1]}, a function of your own that a trigger calls. Disable that trigger for the "
             "upgrade, run the command again, then enable it."
         )
     return (

@@ -185,8 +185,7 @@ class _Scratch:
         if done.returncode:
             said = done.stderr.rpartition("chat-schema: ")[2].strip()
             mends = "\n".join(self._mends(said))
-            first = said.partition("\nThe revision it belongs to")[0]
-            told = f"`{' '.join(arguments)}`, rehearsed on a copy of the catalog and some rows, failed: {first}"
+            told = f"`{' '.join(arguments)}`, rehearsed on a copy of the catalog and some rows, failed: {said}"
             self.found.obstacles.append(Obstacle(told, mends))
         return not done.returncode
 

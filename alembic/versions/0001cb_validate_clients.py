@@ -100,8 +100,8 @@ LOOK = r"""
                       WHERE p.polrelid = c.oid AND p.polroles && ARRAY[0, g.role])
         OR c.relname = 'chat_sessions' AND NOT pg_catalog.has_table_privilege(g.role, c.oid, g.privilege)
       UNION ALL
-      SELECT 5, pg_catalog.format('%1$s shows %2$s sums over everybody''s messages; here it shows a caller what it sees '
-          'of them. Give %2$s a view of another name.', v.oid::regclass, g.role::regrole),
+      SELECT 5, pg_catalog.format('%1$s shows %2$s sums over everybody''s messages; here it shows a caller what it '
+          'sees of them. Give %2$s a view of another name.', v.oid::regclass, g.role::regrole),
         pg_catalog.format('REVOKE SELECT ON %s FROM %s;', v.oid::regclass, g.role::regrole), NULL
       FROM tab AS v JOIN granted AS g ON g.oid = v.oid AND g.privilege = 'SELECT'
       JOIN tab AS c ON c.relname = 'conversation_messages'
@@ -125,8 +125,8 @@ LOOK = r"""
           WHERE a.attrelid = i.indrelid AND a.attname NOT IN ('user_id', 'tenant_id')
             AND a.attnum = ANY (i.indkey[0 : i.indnkeyatts - 1]))
       UNION ALL
-      SELECT 7, pg_catalog.format('public.chat_sessions has a column %I of its own, and conversations, which it becomes, '
-          'has another.', a.attname),
+      SELECT 7, pg_catalog.format('public.chat_sessions has a column %I of its own, and conversations, which it '
+          'becomes, has another.', a.attname),
         pg_catalog.format('ALTER TABLE public.chat_sessions RENAME COLUMN %I TO %I;', a.attname,
                           'session_' || a.attname), NULL
       FROM tab AS c JOIN pg_catalog.pg_attribute AS a ON a.attrelid = c.oid AND NOT a.attisdropped
