@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import sqlalchemy as sa
 from alembic.script import ScriptDirectory
@@ -114,6 +114,24 @@ def refuse_unknown_revision(connection: sa.Connection, script: ScriptDirectory) 
             f"The database is at revision {', '.join(unknown)}, which this version of chat-schema does not have, so "
             "nothing was run. A newer version has migrated it: install that one, then run the command again."
         )
+
+
+def refuse_several_revisions(connection: sa.Connection) -> None:
+    """Raise :class:`alembic.util.CommandError` when the version table says that the database is at two revisions."""
+    if not sa.inspect(connection).has_table(_VERSION.name, INTERNAL_SCHEMA):
+        return
+    found = sorted(connection.scalars(sa.select(_VERSION.c.version_num)))
+    if len(found) > 1:
+        raise CommandError(f"{several_revisions(found)} Nothing was run.")
+
+
+def several_revisions(found: Sequence[str]) -> str:
+    """Say what is wrong with a version table that holds all these revisions, and how it is mended."""
+    return (
+        f"The version table {INTERNAL_SCHEMA}.alembic_version holds {len(found)} rows ({', '.join(found)}), and a "
+        "database is at one revision: no command can tell which. Find out which one it is, then run `chat-schema stamp "
+        "--purge REVISION`."
+    )
 
 
 def _drop_at_base(connection: sa.Connection) -> None:

@@ -126,7 +126,8 @@ def upgrade() -> None:
             WHERE v.object = p_object GROUP BY e.key
           LOOP
             IF v_was_null THEN
-              EXECUTE pg_catalog.format('ALTER TABLE %s ALTER COLUMN %I DROP NOT NULL', v_table, v_column);
+              EXECUTE pg_catalog.format('ALTER TABLE %s DROP CONSTRAINT IF EXISTS %I, ALTER COLUMN %I DROP NOT NULL',
+                v_table, 'ck_' || pg_catalog.split_part(p_object, '.', 1) || '_' || v_column || '_present', v_column);
             END IF;
             -- a value that was changed since stays
             EXECUTE pg_catalog.format(
