@@ -231,6 +231,13 @@ def upgrade() -> None:
               AND NOT EXISTS (
                 SELECT FROM pg_catalog.pg_constraint AS k
                 WHERE k.conrelid = o.attrelid AND k.conname = 'ck_' || p_table || '_' || o.attname || '_present')
+          ), missing_check AS (
+            SELECT o.oid::regclass AS tab, n.conname AS name, pg_catalog.pg_get_constraintdef(n.oid) AS text
+            FROM pg_catalog.pg_constraint AS n
+            JOIN pg_catalog.pg_class AS o ON o.oid = pg_catalog.to_regclass('public.' || p_table)
+            WHERE n.conrelid = pg_catalog.to_regclass('chat_internal.' || p_table) AND n.contype = 'c'
+              AND NOT EXISTS (SELECT FROM pg_catalog.pg_constraint AS k
+                              WHERE k.conrelid = o.oid AND k.conname = n.conname)
           ), step (place, name, text) AS (
             SELECT 1, n.name, pg_catalog.format('DROP INDEX CONCURRENTLY public.%I', n.name)
             FROM new_index AS n JOIN pg_catalog.pg_index AS o ON o.indexrelid = n.old WHERE NOT o.indisvalid
@@ -244,6 +251,12 @@ def upgrade() -> None:
             SELECT 3, p.name, pg_catalog.format('ALTER TABLE %s ADD CONSTRAINT %I CHECK (%I IS NOT NULL) NOT VALID',
                                                 p.tab, p.name, p.col)
             FROM proof AS p
+            UNION ALL
+            SELECT 3, m.name, pg_catalog.format('ALTER TABLE %s ADD CONSTRAINT %I %s NOT VALID', m.tab, m.name, m.text)
+            FROM missing_check AS m
+            UNION ALL
+            SELECT 4, m.name, pg_catalog.format('ALTER TABLE %s VALIDATE CONSTRAINT %I', m.tab, m.name)
+            FROM missing_check AS m
             UNION ALL
             SELECT 4, p.name, pg_catalog.format('ALTER TABLE %s VALIDATE CONSTRAINT %I', p.tab, p.name) FROM proof AS p
             UNION ALL
