@@ -39,8 +39,26 @@ def project_folder() -> Path:
     return checkout if (checkout / "alembic.ini").is_file() else _PACKAGE / "chain"
 
 
-def _data_root() -> Path:
-    return Path.cwd() if project_folder() == _PACKAGE / "chain" else project_folder()
+def embedded_data_dir() -> Path:
+    """Return where the embedded server keeps the data of this project: the checkout, or the current folder.
+
+    Raises :class:`alembic.util.CommandError` where there is no such server, or no folder that could be a project's.
+    """
+    root = project_folder()
+    if root == _PACKAGE / "chain":
+        try:
+            root = Path.cwd()
+        except FileNotFoundError:
+            root = Path("/")
+        if root == Path("/"):
+            raise CommandError(
+                "DATABASE_URL is unset, and the current folder is / or was deleted, so nothing was run: the embedded "
+                "server keeps its data in the folder of a project. Go to one (cd ...), or set DATABASE_URL."
+            )
+    try:
+        return embedded.default_data_dir(root)
+    except embedded.EmbeddedServerError as error:
+        raise CommandError(str(error)) from error
 
 
 @contextlib.contextmanager
@@ -55,7 +73,7 @@ def database_url(given: str | None = None) -> Iterator[sa.URL]:
         yield parse_url(text)
         return
     try:
-        with embedded.running(embedded.default_data_dir(_data_root())) as server:
+        with embedded.running(embedded_data_dir()) as server:
             yield server.url()
     except embedded.EmbeddedServerError as error:
         raise CommandError(str(error)) from error

@@ -79,8 +79,8 @@ def adopt_conversations() -> None:
     op.enable_row_level_security("chat_internal.conversations")
     op.create_owner_policies(
         "chat_internal.conversations",
-        owner="user_id = (SELECT chat_internal.current_user_id())"
-        " AND (tenant_id IS NULL OR tenant_id IN (SELECT chat_internal.current_tenant_ids()))",
+        owner="user_id = (SELECT chat_internal.current_user_id()) AND CASE WHEN tenant_id IS NULL THEN true"
+        " ELSE tenant_id = ANY ((SELECT chat_internal.current_tenant_ids())::uuid[]) END",
     )
     op.grant_only(
         "chat_internal.conversations",

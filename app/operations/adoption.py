@@ -1,6 +1,6 @@
 """Tables, views and functions that may stand already: made where they do not, brought into shape where they do.
 
-The work is done by functions in chat_internal (revisions 0001a to 0001c), so that it is the same online and offline.
+The work is done by functions in chat_internal (revisions 0001a to 0001ca), so that it is the same online and offline.
 """
 
 from __future__ import annotations
@@ -285,6 +285,22 @@ def finish_table(operations: Operations, table: str) -> None:
     aside = quoted(operations, f"{_ASIDE}.{table}")
     statement(operations, f"DO $$ BEGIN DROP TABLE IF EXISTS {aside}; END $$")  # linters need not look at it
     _commit(operations)
+
+
+@operation
+def entitle(operations: Operations, adopted: str, table: str, command: str, rights: Sequence[str]) -> None:
+    """Give the team's own roles that hold ``command`` on ``table`` the ``rights`` that their old statements now need.
+
+    A right is written ``UPDATE (updated_at) ON TABLE public.conversations``; what a role has already it keeps. What is
+    given is journalled under ``adopted``, for :func:`release`. Lock: AccessExclusive, an instant, on a table whose
+    policies let such a role in.
+    """
+    with _logged(operations, adopted):
+        asked = ", ".join(literal(right) for right in rights)
+        statement(
+            operations,
+            f"SELECT chat_internal.entitle({literal(adopted)}, {literal(table)}, {literal(command)}, ARRAY[{asked}])",
+        )
 
 
 @operation

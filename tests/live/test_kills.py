@@ -190,7 +190,7 @@ def test_a_server_that_goes_down_is_one_message(request: pytest.FixtureRequest, 
                 fill(client)
             with locked_message(url) as locked, alembic(url, "upgrade", "head", x=TINY) as upgrade:
                 locked.wait_until_reached()
-                [postmaster, *_] = (embedded.data_location(data) / "postmaster.pid").read_text().splitlines()
+                [postmaster, *_] = (data.resolve() / "postmaster.pid").read_text().splitlines()
                 os.kill(int(postmaster), number)
                 assert "FAILED: Cannot reach PostgreSQL at " in upgrade.fails()
         with embedded.running(data, bin_dir=bin_dir, settings=SETTINGS) as server:
