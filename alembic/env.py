@@ -21,9 +21,8 @@ from chat_schema.roles import recorded_roles
 from chat_schema.verification import refuse_differences
 from chat_schema.version_table import (
     STRANGERS_SCRIPT,
-    refuse_several_revisions,
     refuse_strangers,
-    refuse_unknown_revision,
+    refuse_wrong_revision,
     version_table,
 )
 
@@ -128,9 +127,7 @@ def run_online() -> None:
         else:
             refuse_strangers(connection)
         if not getattr(config.cmd_opts, "purge", False):  # stamp --purge is to get away from such a revision
-            refuse_unknown_revision(connection, context.script)
-            if changes_the_database():
-                refuse_several_revisions(connection)
+            refuse_wrong_revision(connection, context.script)
         settled = options.settle_roles(recorded_roles(connection))
         connection.rollback()  # an open transaction here would make Alembic persist nothing
         only_looks = not changes_the_database()  # check on an empty database leaves no version table there
