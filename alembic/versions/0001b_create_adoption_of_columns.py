@@ -145,7 +145,8 @@ def upgrade() -> None:
                   pg_catalog.format('pg_catalog.length(%I) > %s', c.name, c.old_length) END;
                 PERFORM chat_internal.change(p_table, pg_catalog.format('column %I widened', c.name),
                   pg_catalog.format('SELECT chat_internal.set_column_type(%L, %L, %L)', v_table, c.name, c.type),
-                  coalesce(pg_catalog.format('SELECT chat_internal.delete_lost(%L, %L); ', v_table, v_lost), '')
+                  coalesce(pg_catalog.format('SELECT chat_internal.delete_lost(%L, ', v_table)
+                           || pg_catalog.quote_literal(v_lost) || '); ', '')
                   || pg_catalog.format('SELECT chat_internal.set_column_type(%L, %L, %L)', v_table, c.name, c.old_type),
                   v_lost);
               END IF;
@@ -215,7 +216,8 @@ def upgrade() -> None:
           LOOP
             PERFORM chat_internal.change(p_table, pg_catalog.format('constraint %I dropped: %s', k.name, k.text),
               pg_catalog.format('ALTER TABLE %s DROP CONSTRAINT %I', v_table, k.name),
-              coalesce(pg_catalog.format('SELECT chat_internal.delete_lost(%L, %L); ', v_table, k.lost), '')
+              coalesce(pg_catalog.format('SELECT chat_internal.delete_lost(%L, ', v_table)
+                       || pg_catalog.quote_literal(k.lost) || '); ', '')
               || pg_catalog.format('ALTER TABLE %s ADD CONSTRAINT %I %s', v_table, k.name, k.text), k.lost);
           END LOOP;
 
