@@ -6,18 +6,25 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 
 import sqlalchemy as sa
-from alembic.runtime.migration import MigrationContext, RevisionStep
+from alembic.runtime.migration import MigrationContext, MigrationInfo, RevisionStep
 
 import chat_schema.operations  # noqa: F401  registers op.create_policy and the others
 from alembic import context
 from chat_schema import database, look, models, rehearsal
 from chat_schema.catalog import load_expected
+from chat_schema.dependents import refuse_dependents
 from chat_schema.online.deployer_lock import deployer_lock
-from chat_schema.online.revisions import live
+from chat_schema.online.revisions import about_to_undo, live
 from chat_schema.online.session import READING, safe_search_path, session_settings
 from chat_schema.options import Options
 from chat_schema.roles import recorded_roles
-from chat_schema.version_table import STRANGERS_SCRIPT, refuse_strangers, refuse_unknown_revision, version_table
+from chat_schema.verification import refuse_differences
+from chat_schema.version_table import (
+    STRANGERS_SCRIPT,
+    refuse_strangers,
+    refuse_wrong_revision,
+    version_table,
+)
 
 EXPECTED = load_expected()
 log = logging.getLogger("chat_schema")
@@ -113,6 +120,17 @@ def look_first(connection: sa.Connection, migration: MigrationContext, settled: 
             look.refuse(rehearsed.obstacles)
 
 
+def ended_at_head(applied: list[MigrationInfo]) -> bool:
+    """Tell whether an upgrade has run a revision, and the last one was the head."""
+    last = applied[-1] if applied else None
+    return (
+        last is not None
+        and not last.is_stamp
+        and last.is_upgrade
+        and last.up_revision_id == context.get_head_revision()
+    )
+
+
 def run_online() -> None:
     """Run the command on a live database."""
     with ExitStack() as stack:
@@ -124,18 +142,30 @@ def run_online() -> None:
             stack.enter_context(deployer_lock(connection, options.deployer_wait))
         refuse_strangers(connection)
         if not getattr(config.cmd_opts, "purge", False):  # stamp --purge is to get away from such a revision
-            refuse_unknown_revision(connection, context.script)
+            refuse_wrong_revision(connection, context.script)
         settled = options.settle_roles(recorded_roles(connection))
         connection.rollback()  # an open transaction here would make Alembic persist nothing
         only_looks = not changes_the_database()  # check on an empty database leaves no version table there
-        context.configure(connection=connection, chat_schema=settled, dont_mutate=only_looks, **SETTINGS)
+        applied: list[MigrationInfo] = []
+        context.configure(
+            connection=connection,
+            chat_schema=settled,
+            dont_mutate=only_looks,
+            on_version_apply=lambda step, **_: applied.append(step),
+            **SETTINGS,
+        )
         migration = context.get_context()
+        if downgrades := about_to_undo(migration):
+            refuse_dependents(connection, downgrades, settled, EXPECTED)
+            connection.rollback()
         if changes_the_database():
             look_first(connection, migration, settled)
             stack.enter_context(version_table(connection))
         migration._migrations_fn = live(migration._migrations_fn, options)  # the one seam around a single revision
         with context.begin_transaction():
             context.run_migrations()
+        if ended_at_head(applied) and config.attributes.get("compare_catalog", True):
+            refuse_differences(connection)
 
 
 def run_offline() -> None:
