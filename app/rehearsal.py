@@ -252,16 +252,17 @@ class _Scratch:
     def _told(self, source: psycopg.Connection[Any]) -> list[str]:
         """Return the options of pg_dump: what this login may not read is left out."""
         unread = source.execute(
-            "SELECT DISTINCT quote_ident(n.nspname) FROM pg_namespace AS n LEFT JOIN pg_class AS c"
-            "  ON c.relnamespace = n.oid AND c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S')"
-            " WHERE n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'"
-            " AND (NOT has_schema_privilege(n.oid, 'USAGE')"
-            "   OR c.relkind IN ('r', 'p') AND NOT has_table_privilege(c.oid, 'SELECT'))"
+            "SELECT 'schema', quote_ident(n.nspname) FROM pg_namespace AS n"
+            " WHERE n.nspname !~ '^pg_' AND NOT has_schema_privilege(n.oid, 'USAGE')"
+            " UNION ALL SELECT 'table', format('%I.%I', n.nspname, c.relname)"
+            " FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace"
+            " WHERE n.nspname !~ '^(pg_|information_schema$)' AND c.relkind IN ('r', 'p')"
+            "  AND has_schema_privilege(n.oid, 'USAGE') AND NOT has_table_privilege(c.oid, 'SELECT')"
         ).fetchall()
         source.rollback()  # pg_dump has a snapshot of its own
         return [
             "--schema-only", "--no-publications", "--no-subscriptions", "--no-security-labels", "--no-tablespaces",
-            "--lock-wait-timeout=10s", *(word for (schema,) in unread for word in ("--exclude-schema", schema)),
+            "--lock-wait-timeout=10s", *(f"--exclude-{kind}={name}" for kind, name in unread),
         ]  # fmt: skip
 
     def _run(

@@ -31,7 +31,9 @@ LOOK = r"""
              a.atttypid = 'uuid'::regtype AS is_id
       FROM tab AS t JOIN pg_catalog.pg_attribute AS a ON a.attrelid = t.oid AND a.attnum > 0 AND NOT a.attisdropped
     ), account AS MATERIALIZED (  -- the shape that chat_internal.has_auth_users() asks for
-      SELECT c.oid
+      SELECT c.oid, pg_catalog.row_security_active(c.oid) AS is_hidden,
+        NOT pg_catalog.row_security_active(c.oid) AND pg_catalog.has_schema_privilege(n.oid, 'USAGE')
+          AND pg_catalog.has_table_privilege(c.oid, 'SELECT') AS is_read
       FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
       WHERE n.nspname = 'auth' AND c.relname = 'users' AND c.relkind = 'r' AND 3 = (
         SELECT pg_catalog.count(*) FROM pg_catalog.pg_attribute AS a
@@ -56,8 +58,7 @@ LOOK = r"""
           WHERE k.conrelid = c.oid AND k.contype = 'f' AND k.convalidated AND k.conkey = ARRAY[c.attnum]
             AND (k.confrelid = pg_catalog.to_regclass('public.' || p.tab)
                  OR p.tab = 'users' AND k.confrelid IN (SELECT oid FROM account)))
-        AND NOT (p.tab = 'users' AND EXISTS (
-          SELECT FROM account AS a WHERE NOT pg_catalog.has_table_privilege(a.oid, 'SELECT')))
+        AND NOT (p.tab = 'users' AND EXISTS (SELECT FROM account AS a WHERE NOT a.is_read))
         AND NOT (p.tab = 'conversations' AND NOT EXISTS (SELECT FROM tab AS t WHERE t.name = 'conversations'))
     ), ownerless AS (  -- the owners to be made, where this schema keeps the accounts
       SELECT h.*, h.parent = 'users' AND NOT EXISTS (SELECT FROM account) AS makes_owners FROM hangs AS h
@@ -177,6 +178,15 @@ LOOK = r"""
     FROM tab AS t JOIN col AS c ON c.oid = t.oid AND c.col = 'id' AND c.is_id
     WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_index AS i WHERE i.indrelid = t.oid AND i.indisunique AND i.indisvalid
       AND i.indpred IS NULL AND i.indnkeyatts = 1 AND i.indkey[0] = c.attnum)
+    UNION ALL
+    SELECT '{count} rows of public.users have no account in auth.users; the first are {first}. Give them one, or delete '
+        'them: here each user has an account there.',
+      NULL, 'SELECT u.id FROM public.users AS u WHERE NOT EXISTS (SELECT FROM auth.users AS a WHERE a.id = u.id)', false
+    FROM account AS a, col AS c WHERE a.is_read AND c.tab = 'users' AND c.col = 'id' AND c.is_id
+    UNION ALL
+    SELECT pg_catalog.format('row level security hides auth.users from the login %s. Run the upgrade as one with '
+        'BYPASSRLS.', current_user), NULL, NULL, false
+    FROM account AS a WHERE a.is_hidden
     UNION ALL
     SELECT 'public.chat_sessions and public.conversations are both there, and the one becomes the other; rename the '
         'one that is no longer written.',
