@@ -179,8 +179,8 @@ LOOK = r"""
     WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_index AS i WHERE i.indrelid = t.oid AND i.indisunique AND i.indisvalid
       AND i.indpred IS NULL AND i.indnkeyatts = 1 AND i.indkey[0] = c.attnum)
     UNION ALL
-    SELECT '{count} rows of public.users have no account in auth.users; the first are {first}. Give them one, or delete '
-        'them: here each user has an account there.',
+    SELECT '{count} rows of public.users have no account in auth.users; the first are {first}. Give them one, or '
+        'delete them: here each user has an account there.',
       NULL, 'SELECT u.id FROM public.users AS u WHERE NOT EXISTS (SELECT FROM auth.users AS a WHERE a.id = u.id)', false
     FROM account AS a, col AS c WHERE a.is_read AND c.tab = 'users' AND c.col = 'id' AND c.is_id
     UNION ALL

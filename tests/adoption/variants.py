@@ -290,6 +290,7 @@ VARIANTS = {
     "tables in another schema": Variant(
         ELSEWHERE, "team.conversations looks like a table of chats & team.messages looks like"
     ),
+    "tables that are to stay in another schema": Variant(ELSEWHERE, options=("chats-elsewhere=leave",)),
     "tables under quoted names": Variant(QUOTED, 'Conversation" looks like a table of chats'),
     # settings
     "row level security forced on the owner": Variant(
