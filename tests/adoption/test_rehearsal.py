@@ -94,7 +94,7 @@ def test_a_catalog_that_the_scratch_server_cannot_hold_is_told_in_a_line(place: 
     found = rehearsal.rehearse(sa.make_url(place.url), OPTIONS)
     assert found.obstacles == []
     [note] = found.notes
-    assert note.startswith("1 statements of the catalog could not be copied")
+    assert "statements of the catalog could not be copied" in note
     assert "no_such_function" in note
 
 
