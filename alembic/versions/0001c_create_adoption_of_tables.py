@@ -195,7 +195,9 @@ def upgrade() -> None:
             AND NOT EXISTS (SELECT FROM pg_catalog.pg_attribute AS n
                             WHERE n.attrelid = v_new AND n.attname = o.attname)
             AND pg_catalog.has_column_privilege(r.actual::name, v_old, o.attnum, w.privilege)
-            AND pg_catalog.has_any_column_privilege(r.actual::name, v_new, w.privilege)
+            AND (pg_catalog.has_any_column_privilege(r.actual::name, v_new, w.privilege) OR w.privilege = 'UPDATE'
+              AND r.logical = 'authenticated' AND EXISTS (
+                SELECT FROM pg_catalog.pg_policy AS n WHERE n.polrelid = v_new AND n.polcmd = 'w'))
             AND NOT pg_catalog.has_table_privilege(r.actual::name, v_new, w.privilege);
           IF v_granted <> v_wanted THEN
             PERFORM chat_internal.change(p_table, 'grants replaced', v_wanted, v_granted);

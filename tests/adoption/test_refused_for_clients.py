@@ -108,7 +108,7 @@ def test_it_is_named_nothing_is_changed_and_what_is_advised_mends_it(place: Plac
 
 def run(place: Place, statements: str) -> None:
     for statement in statements.split(";"):
-        by, _, text = statement.strip().rpartition("!")
+        _, _, text = statement.strip().rpartition("!")
         (place.admin if "!" in statement else place.chain).execute(text)
 
 
