@@ -72,7 +72,8 @@ def upgrade() -> None:
           END LOOP;
           FOR i IN SELECT * FROM chat_internal.replaced_uniques(p_table) LOOP
             PERFORM chat_internal.change(p_table, pg_catalog.format('constraint %I gives way to an index', i.name), '',
-              pg_catalog.format('ALTER TABLE %s ADD CONSTRAINT %I %s', v_table, i.name, i.text));
+              pg_catalog.format('ALTER TABLE %1$s DROP CONSTRAINT IF EXISTS %2$I, ADD CONSTRAINT %2$I %3$s',
+                                v_table, i.name, i.text));
           END LOOP;
         END
         $$;

@@ -166,7 +166,7 @@ def contract_chat_sessions() -> None:
         DO $$
         BEGIN  -- its text names the table
           EXECUTE pg_catalog.replace(
-            pg_catalog.pg_get_functiondef('chat_internal.lost_conversation_ids()'::pg_catalog.regprocedure),
+            pg_catalog.pg_get_functiondef('chat_internal.fill_message_tenant()'::pg_catalog.regprocedure),
             'public.chat_sessions', 'public.conversations'
           );
         END
@@ -264,7 +264,7 @@ def restore_chat_sessions() -> None:
         DO $$
         BEGIN  -- its text names the table
           EXECUTE pg_catalog.replace(
-            pg_catalog.pg_get_functiondef('chat_internal.lost_conversation_ids()'::pg_catalog.regprocedure),
+            pg_catalog.pg_get_functiondef('chat_internal.fill_message_tenant()'::pg_catalog.regprocedure),
             'public.conversations', 'public.chat_sessions'
           );
         END
