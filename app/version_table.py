@@ -10,6 +10,7 @@ from alembic.script import ScriptDirectory
 from alembic.util import CommandError
 
 from .database import INTERNAL_SCHEMA, require_rights
+from .online.unfinished import TABLE as UNFINISHED
 from .roles import Roles
 
 _VERSION = sa.Table("alembic_version", sa.MetaData(schema=INTERNAL_SCHEMA), sa.Column("version_num", sa.String))
@@ -61,6 +62,7 @@ _IS_OURS = f"""
     SELECT CASE WHEN pg_catalog.has_schema_privilege(pg_catalog.to_regnamespace('{INTERNAL_SCHEMA}'), 'USAGE') THEN
       pg_catalog.has_table_privilege(pg_catalog.to_regclass('{INTERNAL_SCHEMA}.alembic_version'), 'SELECT')
       AND pg_catalog.has_table_privilege(pg_catalog.to_regclass('{INTERNAL_SCHEMA}.role_names'), 'SELECT')
+      AND pg_catalog.to_regclass('{INTERNAL_SCHEMA}.{UNFINISHED}') IS NULL
       AND NOT EXISTS ({_STRANGERS})
     END
 """

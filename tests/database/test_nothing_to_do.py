@@ -43,3 +43,14 @@ def test_what_strangers_hold_is_refused_all_the_same(migrated_url: str) -> None:
 def test_other_role_names_are_refused_all_the_same(migrated_url: str) -> None:
     said = refusal(migrated_url, command.upgrade, "head", x=("anon-role=visitor",))
     assert said.startswith("-x anon-role=visitor: this database was set up with")
+
+
+def test_a_revision_that_a_killed_run_has_left_unfinished_is_something_to_do(migrated_url: str) -> None:
+    with connect(migrated_url) as superuser:
+        superuser.execute(
+            "CREATE TABLE chat_internal.unfinished_revision AS SELECT version_num::text AS revision,"
+            " 'downgrade' AS direction FROM chat_internal.alembic_version"
+        )
+        run(migrated_url, command.upgrade, "head")
+        row = superuser.execute("SELECT to_regclass('chat_internal.unfinished_revision')").fetchone()
+        assert row == (None,)
