@@ -7,7 +7,8 @@ cent. The server runs under valgrind's callgrind, which counts what a backend ex
 runs a statement often, less one that runs it seldom, by the difference. What the kernel does is not in it.
 
 The data is skewed: among 200 users one has 1,000 conversations, one of them of 5,000 messages, a quarter within two
-tenants, and 200 more within a tenant that it has left. On a scratch server that is gone afterwards; DATABASE_URL is not looked at.
+tenants, and 200 more within a tenant that it has left. On a scratch server that is gone afterwards; DATABASE_URL is not
+looked at.
 
 * **planned**: parsed and planned for each execution. **generic**: prepared, with a plan that is kept.
 * **owner** is the owner of the tables, whom no policy binds; **user** is ``authenticated`` with a claim.
@@ -73,7 +74,9 @@ VACUUM (ANALYZE);
 """
 
 
-COLUMNS = "id, conversation_id, user_id, role, content, tool_calls, metadata, idempotency_key, seq, created_at, tenant_id"
+COLUMNS = (
+    "id, conversation_id, user_id, role, content, tool_calls, metadata, idempotency_key, seq, created_at, tenant_id"
+)
 THREAD_PAGE = f"SELECT {COLUMNS} FROM messages WHERE conversation_id = %s ORDER BY created_at, seq LIMIT %s"
 SIDEBAR = (
     "SELECT id, tenant_id, user_id, title, metadata, created_at, updated_at FROM conversations"

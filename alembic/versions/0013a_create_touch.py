@@ -28,25 +28,20 @@ def upgrade() -> None:
         CREATE FUNCTION chat_internal.touch_conversations() RETURNS trigger
         LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_seqscan = off AS $$
         BEGIN
-          PERFORM FROM added AS a
-          JOIN public.conversations AS c ON c.id = a.conversation_id AND c.user_id = a.user_id
-          WHERE c.updated_at < coalesce(a.created_at, pg_catalog.now()) - interval '10 seconds';
-          IF FOUND THEN
-            UPDATE public.conversations AS c
-            SET updated_at = l.last_at
+          UPDATE public.conversations AS c
+          SET updated_at = l.last_at
+          FROM (
+            SELECT o.id, n.last_at
             FROM (
-              SELECT o.id, n.last_at
-              FROM (
-                SELECT a.conversation_id, a.user_id, pg_catalog.max(coalesce(a.created_at, pg_catalog.now())) AS last_at
-                FROM added AS a
-                GROUP BY a.conversation_id, a.user_id
-              ) AS n
-              JOIN public.conversations AS o ON o.id = n.conversation_id AND o.user_id = n.user_id
-              WHERE o.updated_at < n.last_at - interval '10 seconds'
-              FOR NO KEY UPDATE OF o SKIP LOCKED
-            ) AS l
-            WHERE c.id = l.id;
-          END IF;
+              SELECT a.conversation_id, a.user_id, pg_catalog.max(coalesce(a.created_at, pg_catalog.now())) AS last_at
+              FROM added AS a
+              GROUP BY a.conversation_id, a.user_id
+            ) AS n
+            JOIN public.conversations AS o ON o.id = n.conversation_id AND o.user_id = n.user_id
+            WHERE o.updated_at < n.last_at - interval '10 seconds'
+            FOR NO KEY UPDATE OF o SKIP LOCKED
+          ) AS l
+          WHERE c.id = l.id;
           RETURN NULL;
         END
         $$;

@@ -42,7 +42,7 @@ def test_clients_that_write_into_many_at_once_never_deadlock(migrated_url: str, 
     failed: list[str | None] = []
 
     def client(number: int) -> None:
-        chance = random.Random(number)
+        chance = random.Random(number)  # noqa: S311
         with psycopg.connect(libpq(migrated_url), autocommit=True) as connection:
             for turn in range(STATEMENTS):
                 values = {"turn": turn * CLIENTS + number, "seed": chance.random(), "some": chance.randint(20, 50)}
