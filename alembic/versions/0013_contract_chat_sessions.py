@@ -38,7 +38,6 @@ WRITE = (  # an array is written by position, whatever stands there
     *READ,
     *(f"{command} ON TABLE public.messages" for command in ("INSERT", "UPDATE", "DELETE")),
     "SELECT ON TABLE public.conversations",
-    "UPDATE (updated_at) ON TABLE public.conversations",
     "EXECUTE ON FUNCTION chat_internal.store_session_messages(uuid, uuid, jsonb, timestamptz)",
     "EXECUTE ON FUNCTION chat_internal.session_elements(jsonb, timestamptz)",
     "EXECUTE ON FUNCTION chat_internal.element_time(jsonb)",

@@ -145,6 +145,7 @@ def upgrade() -> None:
         [
             "SELECT (id) ON TABLE public.conversation_sessions",
             "SELECT (user_id) ON TABLE public.conversation_sessions",
+            "SELECT (last_activity_at) ON TABLE public.conversation_sessions",
             "UPDATE (last_activity_at) ON TABLE public.conversation_sessions",
         ],
     )
