@@ -130,8 +130,7 @@ def upgrade() -> None:
           v_granted text;
         BEGIN
           SELECT c.* INTO v_class FROM pg_catalog.pg_class AS c WHERE c.oid = v_old;
-          v_open := NOT v_class.relrowsecurity OR EXISTS (
-            SELECT FROM chat_internal.adopted AS a
+          v_open := NOT v_class.relrowsecurity OR EXISTS (SELECT FROM chat_internal.adopted AS a
             WHERE a.object = p_table AND a.what = 'row level security enabled');
           IF NOT v_class.relrowsecurity THEN
             PERFORM chat_internal.change(p_table, 'row level security enabled',
@@ -143,9 +142,7 @@ def upgrade() -> None:
               pg_catalog.format('ALTER TABLE %s NO FORCE ROW LEVEL SECURITY', v_old),
               pg_catalog.format('ALTER TABLE %s FORCE ROW LEVEL SECURITY', v_old));
           END IF;
-          IF NOT v_open THEN
-            PERFORM chat_internal.keep_policies(p_table);
-          END IF;
+          PERFORM chat_internal.keep_policies(p_table) WHERE NOT v_open;
           FOR p IN
             SELECT o.polname AS name, chat_internal.policy_text(o.oid, v_old) AS text
             FROM pg_catalog.pg_policy AS o WHERE o.polrelid = v_old AND chat_internal.policy_text(o.oid, v_old)
@@ -185,7 +182,9 @@ def upgrade() -> None:
             AND NOT EXISTS (SELECT FROM pg_catalog.pg_attribute AS n
                             WHERE n.attrelid = v_new AND n.attname = o.attname)
             AND pg_catalog.has_column_privilege(r.actual::name, v_old, o.attnum, w.privilege)
-            AND pg_catalog.has_any_column_privilege(r.actual::name, v_new, w.privilege)
+            AND (pg_catalog.has_any_column_privilege(r.actual::name, v_new, w.privilege) OR w.privilege = 'UPDATE'
+              AND r.logical = 'authenticated' AND EXISTS (
+                SELECT FROM pg_catalog.pg_policy AS n WHERE n.polrelid = v_new AND n.polcmd = 'w'))
             AND NOT pg_catalog.has_table_privilege(r.actual::name, v_new, w.privilege);
           IF v_granted <> v_wanted THEN
             PERFORM chat_internal.change(p_table, 'grants replaced', v_wanted, v_granted);

@@ -54,11 +54,11 @@ LOOK = r"""
         WHERE NOT m.rolsuper AND NOT m.rolbypassrls AND m.rolname !~ '^pg_' AND m.rolname <> ALL ({roles})
           AND pg_catalog.pg_has_role(m.oid, g.grantee, 'USAGE')
           AND NOT pg_catalog.pg_has_role(m.oid, c.relowner, 'USAGE'))
-    ), obstacle (place, says, mends, rows) AS (
+    ), obstacle (place, says, mends) AS (
       -- everybody's rights, which nobody but everybody could keep
       SELECT 1, pg_catalog.format('%1$s has no row level security, and %2$s may %3$s; here it may not. Grant it to '
           'each login that relies on it (GRANT %3$s ON %1$s TO ...).', c.oid::regclass, n.name, p.privileges),
-        pg_catalog.format('REVOKE %3$s ON %1$s FROM %2$s;', c.oid::regclass, n.name, p.privileges), NULL
+        pg_catalog.format('REVOKE %3$s ON %1$s FROM %2$s;', c.oid::regclass, n.name, p.privileges)
       FROM tab AS c JOIN named AS n ON n.oid = 0 OR n.oid IN (SELECT a.oid FROM client AS a WHERE a.place = 1)
       JOIN LATERAL (
         SELECT pg_catalog.string_agg(DISTINCT x.privilege, ', ') AS privileges
@@ -69,7 +69,7 @@ LOOK = r"""
       UNION ALL  -- what such a role sees at head, its members would
       SELECT 2, pg_catalog.format('%1$s is a member of %2$s, whose rights on %3$s stay as they are, so every client '
           'would have them.', m.oid::regrole, g.role::regrole, pg_catalog.string_agg(DISTINCT g.tab::text, ', ')),
-        pg_catalog.format('REVOKE %s FROM %s;', g.role::regrole, m.oid::regrole), NULL
+        pg_catalog.format('REVOKE %s FROM %s;', g.role::regrole, m.oid::regrole)
       FROM client AS m JOIN (
         SELECT g.oid::regclass AS tab, g.role FROM granted AS g
         UNION
@@ -83,8 +83,7 @@ LOOK = r"""
       UNION ALL  -- a right that only its grantor can take
       SELECT DISTINCT 3, pg_catalog.format('%1$s has granted %2$s rights on %3$s, which the owner cannot take.',
           x.grantor::regrole, n.name, c.oid::regclass),
-        pg_catalog.format('REVOKE GRANT OPTION FOR ALL ON %s FROM %s CASCADE;', c.oid::regclass, x.grantor::regrole),
-        NULL
+        pg_catalog.format('REVOKE GRANT OPTION FOR ALL ON %s FROM %s CASCADE;', c.oid::regclass, x.grantor::regrole)
       FROM tab AS c JOIN acl AS x ON x.oid = c.oid AND x.grantor <> c.relowner JOIN named AS n ON n.oid = x.grantee
       WHERE c.relname NOT IN ('provider_usage_stats', 'daily_message_volume')
       UNION ALL  -- what writes for such a role cannot follow its policies, or reads more than its columns
@@ -92,17 +91,17 @@ LOOK = r"""
           'policy says what it may do there. Let what connects so come as authenticated, with its user''s claims.',
           c.oid::regclass, g.role::regrole, CASE c.relname WHEN 'chat_sessions'
             THEN 'the messages become rows of another table' ELSE 'a message gets a conversation' END),
-        pg_catalog.format('REVOKE ALL ON %s FROM %s;', c.oid::regclass, g.role::regrole), NULL
+        pg_catalog.format('REVOKE ALL ON %s FROM %s;', c.oid::regclass, g.role::regrole)
       FROM tab AS c JOIN granted AS g ON g.oid = c.oid
       WHERE c.relrowsecurity
           AND (c.relname = 'chat_sessions' OR c.relname = 'chat_messages' AND g.privilege = 'INSERT')
-          AND EXISTS (SELECT FROM pg_catalog.pg_policy AS p
-                      WHERE p.polrelid = c.oid AND p.polroles && ARRAY[0, g.role])
+          AND EXISTS (SELECT FROM pg_catalog.pg_policy AS p CROSS JOIN pg_catalog.unnest(p.polroles) AS e
+                      WHERE p.polrelid = c.oid AND (e = 0 OR pg_catalog.pg_has_role(e, g.role, 'USAGE')))
         OR c.relname = 'chat_sessions' AND NOT pg_catalog.has_table_privilege(g.role, c.oid, g.privilege)
       UNION ALL
       SELECT 5, pg_catalog.format('%1$s shows %2$s sums over everybody''s messages; here it shows a caller what it '
           'sees of them. Give %2$s a view of another name.', v.oid::regclass, g.role::regrole),
-        pg_catalog.format('REVOKE SELECT ON %s FROM %s;', v.oid::regclass, g.role::regrole), NULL
+        pg_catalog.format('REVOKE SELECT ON %s FROM %s;', v.oid::regclass, g.role::regrole)
       FROM tab AS v JOIN granted AS g ON g.oid = v.oid AND g.privilege = 'SELECT'
       JOIN tab AS c ON c.relname = 'conversation_messages'
       WHERE v.relkind = 'v' AND (c.relrowsecurity OR NOT pg_catalog.has_table_privilege(g.role, c.oid, 'SELECT'))
@@ -110,17 +109,14 @@ LOOK = r"""
       SELECT 6, pg_catalog.format('%s refuses a user''s second conversation (%s). The statement is for where no client '
           'of yours says ON CONFLICT on it.', i.indexrelid::regclass, pg_catalog.pg_get_indexdef(i.indexrelid)),
         coalesce('ALTER TABLE ' || c.oid::regclass || ' DROP CONSTRAINT ' || pg_catalog.quote_ident(k.conname) || ';',
-                 pg_catalog.format('DROP INDEX %s;', i.indexrelid::regclass)),
-        pg_catalog.format('SELECT 1 FROM pg_catalog.jsonb_populate_record(NULL::%s, ''{}'') AS %I WHERE %s',
-          c.oid::regclass, c.relname, coalesce(pg_catalog.pg_get_expr(i.indpred, i.indrelid), 'true'))
+                 pg_catalog.format('DROP INDEX %s;', i.indexrelid::regclass))
       FROM pg_catalog.pg_index AS i JOIN tab AS c ON c.oid = i.indrelid
       LEFT JOIN pg_catalog.pg_constraint AS k ON k.conindid = i.indexrelid AND k.contype = 'u'
       WHERE c.relname IN ('conversations', 'chat_sessions') AND i.indisunique AND NOT i.indisprimary
-        AND i.indexprs IS NULL AND NOT EXISTS (  -- code of theirs
-          SELECT FROM pg_catalog.pg_depend AS d
-          WHERE d.classid = 'pg_catalog.pg_class'::regclass AND d.objid = i.indexrelid
-            AND d.refclassid = 'pg_catalog.pg_proc'::regclass)
-        AND NOT EXISTS (
+        -- where a condition says more, a new row may not meet it
+        AND coalesce(pg_catalog.pg_get_expr(i.indpred, i.indrelid), '(user_id IS NOT NULL)')
+          ~ '^\(\S+ IS NULL\)$|^\(user_id IS NOT NULL\)$'
+        AND i.indexprs IS NULL AND NOT EXISTS (
           SELECT FROM pg_catalog.pg_attribute AS a
           WHERE a.attrelid = i.indrelid AND a.attname NOT IN ('user_id', 'tenant_id')
             AND a.attnum = ANY (i.indkey[0 : i.indnkeyatts - 1]))
@@ -128,11 +124,11 @@ LOOK = r"""
       SELECT 7, pg_catalog.format('public.chat_sessions has a column %I of its own, and conversations, which it '
           'becomes, has another.', a.attname),
         pg_catalog.format('ALTER TABLE public.chat_sessions RENAME COLUMN %I TO %I;', a.attname,
-                          'session_' || a.attname), NULL
+                          'session_' || a.attname)
       FROM tab AS c JOIN pg_catalog.pg_attribute AS a ON a.attrelid = c.oid AND NOT a.attisdropped
       WHERE c.relname = 'chat_sessions' AND c.relkind = 'r' AND a.attname IN ('title', 'metadata')
     )
-    SELECT o.says, o.mends, o.rows, false AS unsafe FROM obstacle AS o ORDER BY o.place, o.says
+    SELECT o.says, o.mends, NULL AS rows, false AS unsafe FROM obstacle AS o ORDER BY o.place, o.says
 """
 
 
