@@ -11,6 +11,7 @@ import chat_schema.operations  # noqa: F401  registers op.create_policy and the 
 from alembic import context
 from chat_schema import database, models
 from chat_schema.catalog import load_expected
+from chat_schema.destination import refuse_no_revision
 from chat_schema.online.deployer_lock import deployer_lock
 from chat_schema.online.lock_retry import retrying
 from chat_schema.online.session import SEARCH_PATH, safe_search_path, session_settings
@@ -21,6 +22,8 @@ from chat_schema.version_table import STRANGERS_SCRIPT, refuse_strangers, refuse
 EXPECTED = load_expected()
 config = context.config
 options = Options.parse(context.get_x_argument(as_dictionary=True))
+if (asked := getattr(config.cmd_opts, "revision", None)) is not None:
+    refuse_no_revision(context.script, asked)
 
 if config.config_file_name and config.attributes.get("configure_logging", True):
     logging.config.fileConfig(config.config_file_name, disable_existing_loggers=False)
