@@ -47,7 +47,7 @@ REFUSED = {
     f"postgresql://u:a@b/{PASSWORD}@127.0.0.1:1/db": "in a password that has an @ beside a / or ?, write them as %40, ",
     f"postgresql://u:a@b?{PASSWORD}@127.0.0.1:1/db": "in a password that has an @ beside a / or ?, write them as %40, ",
     f"postgresql://u:a@b?c={PASSWORD}@127.0.0.1:1/db": "in a password that has an @ beside a / or ?, write them as",
-    f"postgresql://u:{PASSWORD}@127.0.0.1:1,[::1]:1/db": f"{UNREACHABLE}u:***@/db?host=127.0.0.1%2C%3A%3A1&port=1%2C1: ",
+    f"postgresql://u:{PASSWORD}@127.0.0.1:1,[::1]:1/db": f"{UNREACHABLE}u:***@/db?host=127.0.0.1%2C%3A%3A1&",
     f"postgresql://u:{PASSWORD}@127.0.0.1:1,h:port/db": "DATABASE_URL is not an address, so nothing was run.",
     f"postgresql://u:a/b@{PASSWORD}@127.0.0.1:1/db": "in a password that has an @ beside a / or ?, write them as %40, ",
     f"postgresql://u:{PASSWORD}@127.0.0.1:1/db?pgbouncer=true": 'invalid connection option "pgbouncer"',
