@@ -13,7 +13,7 @@ from chat_schema import database, models
 from chat_schema.catalog import load_expected
 from chat_schema.destination import refuse_no_revision
 from chat_schema.online.deployer_lock import deployer_lock
-from chat_schema.online.lock_retry import retrying
+from chat_schema.online.revisions import live
 from chat_schema.online.session import SEARCH_PATH, safe_search_path, session_settings
 from chat_schema.options import Options
 from chat_schema.roles import recorded_roles
@@ -117,7 +117,7 @@ def run_online() -> None:
         only_looks = not changes_the_database()  # check on an empty database leaves no version table there
         context.configure(connection=connection, chat_schema=settled, dont_mutate=only_looks, **SETTINGS)
         migration = context.get_context()
-        migration._migrations_fn = retrying(migration._migrations_fn, options)  # the one seam around a single revision
+        migration._migrations_fn = live(migration._migrations_fn, options)  # the one seam around a single revision
         with context.begin_transaction():
             context.run_migrations()
 

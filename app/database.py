@@ -8,7 +8,7 @@ import os
 import re
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import FrameType
 from urllib.parse import quote_plus, unquote_plus
@@ -173,7 +173,7 @@ def connect(url: sa.URL) -> Iterator[sa.Connection]:
         while isinstance(cause, PendingRollbackError) and cause.__context__ is not None:
             cause = cause.__context__  # Alembic could not tidy up on a connection that is gone: this is why it is gone
         if isinstance(cause, DBAPIError) and _is_unreachable(cause):
-            raise _unreachable(url, first_line(cause, url)) from None  # the driver's own text can hold a secret
+            raise _unreachable(url, first_line(cause, url), _notes(error)) from None  # the driver's text holds secrets
         raise cause from None
 
 
@@ -196,12 +196,12 @@ def described(connection: sa.Connection) -> str:
     return f"{said} of the server " + (f"whose data lie in {data}" if data else f"at {info.host}, port {info.port}")
 
 
-def _unreachable(url: sa.URL, reason: str) -> CommandError:
+def _unreachable(url: sa.URL, reason: str, notes: Sequence[str] = ()) -> CommandError:
     if "password authentication failed" in reason:
         reason += "\nIn a password @ : / ? # % are written %40 %3A %2F %3F %23 %25."
+    stands = "\n".join(notes) or "What was committed before stays; the rest was not done."
     return CommandError(
-        f"Cannot reach PostgreSQL at {shown(url)}: {reason}\n"
-        "What was committed before stays; the rest was not done. Check that the server runs and that "
+        f"Cannot reach PostgreSQL at {shown(url)}: {reason}\n{stands}\nCheck that the server runs and that "
         "DATABASE_URL is right, then run the command again (unset DATABASE_URL to use the embedded server)."
     )
 
@@ -216,20 +216,22 @@ class InterruptedRunError(CommandError):
 
 @contextlib.contextmanager
 def explained_errors() -> Iterator[None]:
-    """Turn an error of the database, Ctrl-C and SIGTERM into the one message that says what it means for the run."""
+    """Turn an error of the database, Ctrl-C and SIGTERM into one message; notes on it say what stands now."""
     try:
         with _sigterm_interrupts():
             yield
     except KeyboardInterrupt as interrupt:
-        raise InterruptedRunError(
-            interrupt,
-            "Interrupted. The revision that was running was rolled back; finished ones stay. "
-            "Run the command again to go on.",
-        ) from None
+        message = _with_notes("Interrupted. Run the command again to go on.", interrupt)
+        raise InterruptedRunError(interrupt, message) from None
+    except CommandError as error:
+        if not _notes(error):
+            raise
+        raise CommandError(_with_notes(str(error), error)) from error
     except DBAPIError as error:
         state = getattr(error.orig, "sqlstate", None) or "no SQLSTATE"
         full = "could not extend file" in first_line(error)  # a quota has no SQLSTATE of its own, a full disk has 53100
         mends = {
+            "2BP01": "Drop what depends on it, run the command again, then create it again.",
             "42501": "Run it as the owner of the tables. Only if that is who ran it, have an administrator grant what "
             "is missing: to the login of a service it would give too much.",
             "57014": "A statement_timeout or a cancel ended the statement; run the command again to go on.",
@@ -238,11 +240,23 @@ def explained_errors() -> Iterator[None]:
             "and a login that write, then run the command again.",
         }
         mend = mends.get("53100" if full else state) or _mend_of_own_function(error)
+        detail = getattr(getattr(error.orig, "diag", None), "message_detail", None) if state == "2BP01" else None
         raise CommandError(
-            f"PostgreSQL refused a statement ({state}): {first_line(error)}\n"
-            "The revision it belongs to was rolled back; finished ones stay. "
-            + (mend or "Mend the cause and run the command again: finished revisions and batches are kept.")
+            _with_notes(
+                f"PostgreSQL refused a statement ({state}): {first_line(error)}\n"
+                + (f"{detail}\n" if detail else "")
+                + (mend or "Mend the cause and run the command again."),
+                error,
+            )
         ) from error
+
+
+def _notes(error: BaseException) -> list[str]:
+    return list(getattr(error, "__notes__", []))
+
+
+def _with_notes(message: str, error: BaseException) -> str:
+    return "\n".join([message, *_notes(error)])
 
 
 def _mend_of_own_function(error: DBAPIError) -> str | None:

@@ -44,6 +44,14 @@ INVARIANTS = {
           SELECT FROM public.conversations AS c WHERE c.id = m.conversation_id AND c.user_id = m.user_id
         )
     """,
+    "messages of another tenant than their conversation's": """
+        SELECT count(*) FROM public.messages AS m
+        JOIN public.conversations AS c ON c.id = m.conversation_id WHERE c.tenant_id IS DISTINCT FROM m.tenant_id
+    """,
+    "chat messages of another tenant than their conversation's": """
+        SELECT count(*) FROM public.chat_messages AS m
+        JOIN public.conversations AS c ON c.id = m.conversation_id WHERE c.tenant_id IS DISTINCT FROM m.tenant_id
+    """,
     "messages whose place in their conversation is not settled": """
         SELECT count(*) FROM (
           SELECT FROM public.messages AS m GROUP BY m.conversation_id, m.seq HAVING count(*) > 1

@@ -5,8 +5,9 @@ What:   adopt_table() moves the table that a revision has built in chat_internal
         validations), finish_adoption() ends it.
 Why:    the strong lock is held for catalog work alone. Indexes of ours that stand with another definition are renamed,
         built anew and then dropped, so that queries have one at any moment. All policies of the table give way (a
-        permissive one left over would open it), each named in the log, and so do triggers that ours replace. Where we
-        grant by column, the application's own columns keep what our roles were granted on them.
+        permissive one left over would open it), each named in the log, and so do triggers that ours replace. What the
+        team's own roles may see stays (0001ca). Where we grant by column, the application's own columns keep what our
+        roles were granted on them.
 Locks:  none here; adopt_table() and finish_adoption() take AccessExclusive on their table, an instant.
 Undone: the functions are dropped.
 
@@ -71,7 +72,8 @@ def upgrade() -> None:
           END LOOP;
           FOR i IN SELECT * FROM chat_internal.replaced_uniques(p_table) LOOP
             PERFORM chat_internal.change(p_table, pg_catalog.format('constraint %I gives way to an index', i.name), '',
-              pg_catalog.format('ALTER TABLE %s ADD CONSTRAINT %I %s', v_table, i.name, i.text));
+              pg_catalog.format('ALTER TABLE %1$s DROP CONSTRAINT IF EXISTS %2$I, ADD CONSTRAINT %2$I %3$s',
+                                v_table, i.name, i.text));
           END LOOP;
         END
         $$;
@@ -133,11 +135,15 @@ def upgrade() -> None:
           v_new regclass := ('chat_internal.' || pg_catalog.quote_ident(p_table))::regclass;
           v_old regclass := ('public.' || pg_catalog.quote_ident(p_table))::regclass;
           v_class pg_catalog.pg_class;
+          v_open boolean;  -- whether it had no row level security
           p record;
           v_wanted text;
           v_granted text;
         BEGIN
           SELECT c.* INTO v_class FROM pg_catalog.pg_class AS c WHERE c.oid = v_old;
+          v_open := NOT v_class.relrowsecurity OR EXISTS (
+            SELECT FROM chat_internal.adopted AS a
+            WHERE a.object = p_table AND a.what = 'row level security enabled');
           IF NOT v_class.relrowsecurity THEN
             PERFORM chat_internal.change(p_table, 'row level security enabled',
               pg_catalog.format('ALTER TABLE %s ENABLE ROW LEVEL SECURITY', v_old),
@@ -148,11 +154,16 @@ def upgrade() -> None:
               pg_catalog.format('ALTER TABLE %s NO FORCE ROW LEVEL SECURITY', v_old),
               pg_catalog.format('ALTER TABLE %s FORCE ROW LEVEL SECURITY', v_old));
           END IF;
+          IF NOT v_open THEN
+            PERFORM chat_internal.keep_policies(p_table);
+          END IF;
           FOR p IN
             SELECT o.polname AS name, chat_internal.policy_text(o.oid, v_old) AS text
             FROM pg_catalog.pg_policy AS o WHERE o.polrelid = v_old AND chat_internal.policy_text(o.oid, v_old)
               NOT IN (SELECT chat_internal.policy_text(n.oid, v_old) FROM pg_catalog.pg_policy AS n
                       WHERE n.polrelid = v_new)
+              AND NOT EXISTS (SELECT FROM chat_internal.kept AS k
+                              WHERE k.object = pg_catalog.concat_ws(' ', 'policy', v_old::oid, o.polname))
             ORDER BY o.polname
           LOOP
             PERFORM chat_internal.change(p_table, pg_catalog.format('policy %I dropped', p.name),
@@ -166,6 +177,12 @@ def upgrade() -> None:
           LOOP
             PERFORM chat_internal.change(p_table, pg_catalog.format('policy %I created', p.name), p.text,
               pg_catalog.format('DROP POLICY %I ON %s', p.name, v_old));
+          END LOOP;
+          FOR p IN
+            SELECT g.privilege, pg_catalog.array_agg(g.role) AS roles FROM chat_internal.granted(v_old) AS g
+            WHERE v_open GROUP BY g.privilege ORDER BY g.privilege
+          LOOP
+            PERFORM chat_internal.admit(p_table, p_table, p.privilege, p.roles);
           END LOOP;
           v_granted := chat_internal.grants_of('TABLE', v_old::text, v_class.relowner, v_class.relacl, v_old);
           SELECT chat_internal.grants_of('TABLE', v_old::text, c.relowner, c.relacl, c.oid) INTO v_wanted

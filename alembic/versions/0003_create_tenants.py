@@ -3,7 +3,8 @@
 What:   public.tenants, public.tenant_users, and chat_internal.current_tenant_ids(), the tenants of the caller.
 Why:    members read their tenants and see who else is in them; only service_role writes. A policy on tenant_users
         that reads tenant_users would recurse, hence the SECURITY DEFINER function: it takes no argument, answers
-        for the caller only and stands in a schema that no API exposes.
+        for the caller only and stands in a schema that no API exposes. It reads the claims itself: called under its
+        search_path, current_user_id() would be planned again each time, and then again for the policies.
 Locks:  ShareRowExclusive on public.users for an instant (the foreign key); on a table that stands already see
         0001c.
 Undone: both tables are dropped, or given back as they were found; refused while rows would be lost.
@@ -25,14 +26,16 @@ depends_on = None
 def upgrade() -> None:
     op.sql(
         """
-        SET LOCAL check_function_bodies = off;  -- its table comes below, and needs it
-        CREATE OR REPLACE FUNCTION chat_internal.current_tenant_ids() RETURNS SETOF uuid
-        LANGUAGE sql STABLE PARALLEL SAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-          SELECT tu.tenant_id
-          FROM public.tenant_users AS tu
-          WHERE tu.user_id = chat_internal.current_user_id()
-        $$;
-        SET LOCAL check_function_bodies = on;
+        CREATE OR REPLACE FUNCTION chat_internal.current_tenant_ids() RETURNS uuid[]
+        LANGUAGE plpgsql STABLE PARALLEL SAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+        DECLARE
+          me CONSTANT uuid := coalesce(
+            nullif(pg_catalog.current_setting('request.jwt.claim.sub', true), ''),
+            nullif(nullif(pg_catalog.current_setting('request.jwt.claims', true), '')::jsonb ->> 'sub', ''));
+        BEGIN
+          RETURN ARRAY(SELECT tu.tenant_id FROM public.tenant_users AS tu WHERE tu.user_id = me);
+        END
+        $$
         """
     )
     op.grant_only("FUNCTION chat_internal.current_tenant_ids()", authenticated="EXECUTE", service_role="EXECUTE")
@@ -60,7 +63,7 @@ def upgrade() -> None:
         "chat_internal.tenants",
         "SELECT",
         to="authenticated",
-        using="id IN (SELECT chat_internal.current_tenant_ids())",
+        using="id = ANY ((SELECT chat_internal.current_tenant_ids())::uuid[])",
     )
     op.create_service_policy("chat_internal.tenants")
     op.grant_only("chat_internal.tenants", authenticated="SELECT", service_role="SELECT, INSERT, UPDATE, DELETE")
@@ -93,7 +96,7 @@ def upgrade() -> None:
         "chat_internal.tenant_users",
         "SELECT",
         to="authenticated",
-        using="tenant_id IN (SELECT chat_internal.current_tenant_ids())",
+        using="tenant_id = ANY ((SELECT chat_internal.current_tenant_ids())::uuid[])",
     )
     op.create_service_policy("chat_internal.tenant_users")
     op.grant_only("chat_internal.tenant_users", authenticated="SELECT", service_role="SELECT, INSERT, UPDATE, DELETE")

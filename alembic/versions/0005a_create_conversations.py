@@ -79,8 +79,8 @@ def adopt_conversations() -> None:
     op.enable_row_level_security("chat_internal.conversations")
     op.create_owner_policies(
         "chat_internal.conversations",
-        owner="user_id = (SELECT chat_internal.current_user_id())"
-        " AND (tenant_id IS NULL OR tenant_id IN (SELECT chat_internal.current_tenant_ids()))",
+        owner="user_id = (SELECT chat_internal.current_user_id()) AND CASE WHEN tenant_id IS NULL THEN true"
+        " ELSE tenant_id = ANY ((SELECT chat_internal.current_tenant_ids())::uuid[]) END",
     )
     op.grant_only(
         "chat_internal.conversations",
@@ -137,4 +137,5 @@ def adopt_conversations() -> None:
 
 
 def downgrade() -> None:
+    op.sql("DROP FUNCTION IF EXISTS chat_internal.message_times(uuid)")  # there if a fill of the times did not end
     op.release_table("conversations", what="conversations, or values in them")

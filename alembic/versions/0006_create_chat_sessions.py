@@ -62,8 +62,8 @@ def create_chat_sessions() -> None:
     op.enable_row_level_security("chat_internal.chat_sessions")
     op.create_owner_policies(
         "chat_internal.chat_sessions",
-        owner="user_id = (SELECT chat_internal.current_user_id())"
-        " AND (tenant_id IS NULL OR tenant_id IN (SELECT chat_internal.current_tenant_ids()))",
+        owner="user_id = (SELECT chat_internal.current_user_id()) AND CASE WHEN tenant_id IS NULL THEN true"
+        " ELSE tenant_id = ANY ((SELECT chat_internal.current_tenant_ids())::uuid[]) END",
     )
     op.grant_only(
         "chat_internal.chat_sessions",

@@ -1,17 +1,10 @@
 """Expand chat_sessions with what a conversation has: title, metadata, times that are always known.
 
 What:   columns title and metadata; a trigger that fills NULL times of new and changed rows; CHECKs, not yet
-        validated, that say the times are there; chat_internal.lost_conversation_ids(), what the caller owns in
-        tenants it has left.
+        validated, that say the times are there.
 Why:    the table becomes conversations, and old clients go on writing it meanwhile. Constant defaults need no
         rewrite; a CHECK NOT VALID needs no scan. Until the table is renamed the backfill alone writes metadata, and
-        by that the trigger of updated_at knows it and leaves the time alone. Policies of messages subtract the lost
-        conversations, which are none for nearly everybody, once a query; asking for each row whether its
-        conversation is visible would cost more, and would refuse the first message of a conversation that a trigger
-        has made within the same statement. It is PL/pgSQL, whose plans a connection keeps: a recursive query takes
-        twice as long, and PostgreSQL 17 and older would plan it anew for each statement. SECURITY DEFINER because
-        policies hide from the caller just the rows that it asks for; it takes no argument and answers for the
-        caller only.
+        by that the trigger of updated_at knows it and leaves the time alone.
 Locks:  AccessExclusive on public.chat_sessions, an instant.
 Undone: the columns are dropped; refused while titles or metadata of somebody's making stand in them.
 
@@ -30,38 +23,8 @@ branch_labels = None
 depends_on = None
 
 
-LOST = """
-CREATE FUNCTION chat_internal.lost_conversation_ids() RETURNS SETOF uuid
-LANGUAGE plpgsql STABLE PARALLEL SAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-DECLARE
-  me CONSTANT uuid := chat_internal.current_user_id();
-  tenant uuid;
-BEGIN
-  -- along the index on (user_id, tenant_id): as many steps as tenants, however many conversations
-  SELECT c.tenant_id INTO tenant FROM {table} AS c
-  WHERE c.user_id = me AND c.tenant_id IS NOT NULL
-  ORDER BY c.tenant_id LIMIT 1;
-  WHILE tenant IS NOT NULL LOOP
-    IF NOT EXISTS (SELECT FROM public.tenant_users AS tu WHERE tu.tenant_id = tenant AND tu.user_id = me) THEN
-      RETURN QUERY SELECT c.id FROM {table} AS c WHERE c.user_id = me AND c.tenant_id = tenant;
-    END IF;
-    SELECT c.tenant_id INTO tenant FROM {table} AS c
-    WHERE c.user_id = me AND c.tenant_id > tenant
-    ORDER BY c.tenant_id LIMIT 1;
-  END LOOP;
-END
-$$
-"""
-
-
 def upgrade() -> None:
     op.when("NOT chat_internal.is_adopted('conversations')", expand_chat_sessions)
-    op.when(
-        "chat_internal.is_adopted('conversations')",
-        then=lambda: op.sql(LOST.replace("{table}", "public.conversations")),
-        otherwise=lambda: op.sql(LOST.replace("{table}", "public.chat_sessions")),
-    )
-    op.grant_only("FUNCTION chat_internal.lost_conversation_ids()", authenticated="EXECUTE", service_role="EXECUTE")
 
 
 def expand_chat_sessions() -> None:
@@ -101,7 +64,6 @@ def expand_chat_sessions() -> None:
 
 
 def downgrade() -> None:
-    op.sql("DROP FUNCTION chat_internal.lost_conversation_ids()")
     op.when("NOT chat_internal.is_adopted('conversations')", restore_chat_sessions)
 
 

@@ -36,7 +36,7 @@ def index_chat_sessions() -> None:
         "idx_conversations_user_id_tenant_id",
         "chat_sessions",
         ["user_id", "tenant_id", *by_activity],
-        where="tenant_id IS NOT NULL",  # for lost_conversation_ids()
+        where="tenant_id IS NOT NULL",
     )
 
 

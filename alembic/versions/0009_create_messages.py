@@ -8,9 +8,13 @@ Why:    ownership is a constraint: (conversation_id, user_id) references the con
         added later therefore needs grants of its own. An insert that names no user_id gets its conversation's. Two
         indexes carry the order: policies add user_id to every condition, and the planner, which takes it for
         independent of conversation_id, would read a whole conversation and sort it for one page if no index led with
-        both.
-Locks:  ShareRowExclusive on public.chat_sessions and public.users for an instant (the foreign keys); on a table
-        that stands already see 0001c.
+        both. tenant_id is the conversation's, so that a policy looks at the message alone. Triggers keep it equal and
+        no key does: a key with NULL in it checks nothing. Whatever a client sends, a message gets its conversation's
+        tenant, FOR KEY SHARE; a conversation that changes its tenant waits for those who hold that, and takes its
+        messages along. They run as the owner of the tables: a conversation in a tenant that its owner has left is
+        hidden from the caller, and the message would pass for a personal one.
+Locks:  ShareRowExclusive on public.chat_sessions and public.users for an instant (the keys, the triggers); on a
+        table that stands already see 0001c.
 Undone: the table is dropped, or given back as it was found. Where it is dropped, chat_sessions holds every message
         in its arrays; what they cannot hold are idempotency keys, so it is refused while there are any.
 
@@ -29,7 +33,7 @@ branch_labels = None
 depends_on = None
 
 # Every column but seq.
-WRITTEN = "id, conversation_id, user_id, role, content, tool_calls, metadata, idempotency_key, created_at"
+WRITTEN = "id, conversation_id, user_id, role, content, tool_calls, metadata, idempotency_key, created_at, tenant_id"
 RIGHTS = f"SELECT, INSERT ({WRITTEN}), UPDATE ({WRITTEN}), DELETE"
 
 
@@ -46,6 +50,7 @@ def upgrade() -> None:
         sa.Column("idempotency_key", sa.Text(), nullable=True),
         sa.Column("seq", sa.BigInteger(), sa.Identity(always=False), nullable=False),
         sa.Column("created_at", sa.TIMESTAMP(timezone=True), server_default=sa.text("now()"), nullable=False),
+        sa.Column("tenant_id", sa.Uuid(), nullable=True),
         sa.PrimaryKeyConstraint("id", name="messages_pkey"),
         sa.ForeignKeyConstraint(["user_id"], ["public.users.id"], name="fk_messages_user_id", ondelete="CASCADE"),
         sa.CheckConstraint("role IN ('user', 'assistant', 'agent', 'system', 'tool')", name=op.f("ck_messages_role")),
@@ -87,17 +92,74 @@ def upgrade() -> None:
         schema="chat_internal",
     )
 
+    keep_tenants()
     op.enable_row_level_security("chat_internal.messages")
     op.create_owner_policies(
         "chat_internal.messages",
-        owner="user_id = (SELECT chat_internal.current_user_id())"
-        " AND (conversation_id IN (SELECT chat_internal.lost_conversation_ids())) IS NOT TRUE",
+        owner="user_id = (SELECT chat_internal.current_user_id()) AND CASE WHEN tenant_id IS NULL THEN true"
+        " ELSE tenant_id = ANY ((SELECT chat_internal.current_tenant_ids())::uuid[]) END",
     )
     op.grant_only("chat_internal.messages", authenticated=RIGHTS, service_role=RIGHTS)
     op.grant_only("SEQUENCE chat_internal.messages_seq_seq")
     op.adopt_table("messages")
     op.when("chat_internal.is_adopted('messages')", adopt_messages)
     op.finish_table("messages")
+
+
+def keep_tenants() -> None:
+    """Keep the tenant of each message that of its conversation."""
+    op.sql(
+        """
+        DO $do$ BEGIN
+          EXECUTE pg_catalog.replace($sql$
+            -- by index, always, as in 0013
+            CREATE FUNCTION chat_internal.fill_message_tenant() RETURNS trigger
+            LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_seqscan = off AS $$
+            BEGIN
+              SELECT c.tenant_id INTO NEW.tenant_id FROM public.chat_sessions AS c
+              WHERE c.id = NEW.conversation_id AND c.user_id = NEW.user_id
+              FOR KEY SHARE;
+              RETURN NEW;
+            END
+            $$;
+
+            -- before: nobody is writing a message meanwhile; after: of each table that is named
+            CREATE FUNCTION chat_internal.move_messages_to_tenant() RETURNS trigger
+            LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_seqscan = off AS $$
+            BEGIN
+              IF TG_WHEN = 'BEFORE' THEN
+                EXECUTE pg_catalog.format('SELECT FROM %s WHERE id = $1 FOR UPDATE', TG_RELID::regclass) USING OLD.id;
+                RETURN NEW;
+              END IF;
+              FOR i IN 0..TG_NARGS - 1 LOOP
+                EXECUTE pg_catalog.format('UPDATE public.%I SET tenant_id = $1'
+                  ' WHERE conversation_id = $2 AND user_id = $3 AND tenant_id IS DISTINCT FROM $1', TG_ARGV[i])
+                USING NEW.tenant_id, NEW.id, NEW.user_id;
+              END LOOP;
+              RETURN NULL;
+            END
+            $$;
+
+            CREATE TRIGGER conversations_lock_tenant BEFORE UPDATE OF tenant_id ON public.chat_sessions
+            FOR EACH ROW WHEN (OLD.tenant_id IS DISTINCT FROM NEW.tenant_id)
+            EXECUTE FUNCTION chat_internal.move_messages_to_tenant();
+            CREATE TRIGGER conversations_move_messages AFTER UPDATE OF tenant_id ON public.chat_sessions
+            FOR EACH ROW WHEN (OLD.tenant_id IS DISTINCT FROM NEW.tenant_id)
+            EXECUTE FUNCTION chat_internal.move_messages_to_tenant('messages');
+            -- a statement can insert a conversation after its messages
+            CREATE TRIGGER conversations_take_messages AFTER INSERT ON public.chat_sessions
+            FOR EACH ROW WHEN (NEW.tenant_id IS NOT NULL)
+            EXECUTE FUNCTION chat_internal.move_messages_to_tenant('messages');
+          $sql$, 'public.chat_sessions',
+            coalesce(pg_catalog.to_regclass('public.conversations')::text, 'public.chat_sessions'));
+        END $do$;
+
+        CREATE TRIGGER messages_fill_tenant BEFORE INSERT OR UPDATE OF conversation_id, user_id, tenant_id
+        ON chat_internal.messages FOR EACH ROW EXECUTE FUNCTION chat_internal.fill_message_tenant();
+        """
+    )
+    for function in ("fill_message_tenant()", "move_messages_to_tenant()"):
+        op.grant_only(f"FUNCTION chat_internal.{function}")
 
 
 def adopt_messages() -> None:
@@ -121,6 +183,15 @@ def adopt_messages() -> None:
         """
     )
     op.grant_only("FUNCTION chat_internal.fill_message_owner()")
+    op.entitle(  # by that trigger, and by the one that moves a conversation's updated_at
+        "messages",
+        "messages",
+        "INSERT",
+        [
+            *(f"SELECT ({column}) ON TABLE public.conversations" for column in ("id", "user_id", "updated_at")),
+            "UPDATE (updated_at) ON TABLE public.conversations",
+        ],
+    )
     op.order_adopted(
         "messages",
         """
@@ -152,7 +223,32 @@ def adopt_messages() -> None:
     )
     op.sql("DROP TABLE chat_internal.messages_order")
     op.move_to_owner("messages", "messages")
+    differs = "m.conversation_id = c.id AND m.user_id = c.user_id AND m.tenant_id IS DISTINCT FROM c.tenant_id"
+    op.backfill(
+        "tenants of messages",
+        table="conversations",
+        alias="c",
+        batch=f"""
+            UPDATE public.messages AS m SET tenant_id = c.tenant_id
+            FROM public.conversations AS c
+            WHERE {{batch}} AND c.tenant_id IS NOT NULL AND {differs}
+        """,
+        pending=f"c.tenant_id IS NOT NULL AND EXISTS (SELECT FROM public.messages AS m WHERE {differs})",
+    )
 
 
 def downgrade() -> None:
     op.release_table("messages", what="idempotency keys of messages", lost="idempotency_key IS NOT NULL")
+    op.sql(
+        """
+        DO $$ BEGIN
+          EXECUTE pg_catalog.replace(
+            'DROP TRIGGER conversations_take_messages ON public.chat_sessions;'
+            'DROP TRIGGER conversations_move_messages ON public.chat_sessions;'
+            'DROP TRIGGER conversations_lock_tenant ON public.chat_sessions', 'public.chat_sessions',
+            coalesce(pg_catalog.to_regclass('public.conversations')::text, 'public.chat_sessions'));
+        END $$;
+        DROP FUNCTION chat_internal.move_messages_to_tenant();
+        DROP FUNCTION chat_internal.fill_message_tenant();
+        """
+    )

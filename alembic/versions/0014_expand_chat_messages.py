@@ -1,8 +1,8 @@
 """Expand chat_messages by the conversation each message belongs to.
 
 What:   column conversation_id, its key and its NOT NULL as a CHECK, both not yet validated; the write trigger: a
-        row that names no conversation goes to its owner's default one; policies that follow the conversation's
-        tenant.
+        row that names no conversation goes to its owner's default one; column tenant_id, kept as that of messages
+        (0009), and policies that read it.
 Why:    old clients know no conversations. The trigger comes before the backfill, so that no row slips through. The
         default is the user's earliest personal conversation (one of a tenant would vanish with the membership),
         else a new one titled "Chat History" from its first to its last message. Its id is derived from the user's:
@@ -23,6 +23,16 @@ revision = "0014"
 down_revision = "0013"
 branch_labels = None
 depends_on = None
+
+USED_BY_THE_TRIGGERS = (
+    "SELECT ON TABLE public.conversations",
+    "INSERT ON TABLE public.conversations",
+    "UPDATE (updated_at) ON TABLE public.conversations",
+    "SELECT (user_id) ON TABLE public.chat_messages",
+    "SELECT (created_at) ON TABLE public.chat_messages",
+    "USAGE ON SCHEMA chat_internal",
+    "EXECUTE ON FUNCTION chat_internal.default_conversation(uuid)",
+)
 
 
 def upgrade() -> None:
@@ -81,8 +91,33 @@ def upgrade() -> None:
         "chat_messages", sa.Column("conversation_id", sa.Uuid(), nullable=True), if_not_exists=True, schema="public"
     )
     op.when("chat_internal.is_adopted('chat_messages.conversation_id')", give_way)
+    for command in ("INSERT", "UPDATE"):
+        op.entitle("chat_messages.conversation_id", "chat_messages", command, USED_BY_THE_TRIGGERS)
     op.sql(
         """
+        SELECT chat_internal.change('chat_messages.tenant_id', 'adopted', '', '')
+        FROM pg_catalog.pg_attribute AS a
+        WHERE a.attrelid = 'public.chat_messages'::regclass AND a.attname = 'tenant_id' AND NOT a.attisdropped
+        """
+    )
+    op.add_column(
+        "chat_messages", sa.Column("tenant_id", sa.Uuid(), nullable=True), if_not_exists=True, schema="public"
+    )
+    op.sql(
+        """
+        CREATE TRIGGER chat_messages_fill_tenant BEFORE INSERT ON public.chat_messages
+        FOR EACH ROW EXECUTE FUNCTION chat_internal.fill_message_tenant();
+        -- a row that the backfill gives its conversation gets a personal one; it would look up each
+        CREATE TRIGGER chat_messages_keep_tenant
+        BEFORE UPDATE OF conversation_id, user_id, tenant_id ON public.chat_messages
+        FOR EACH ROW WHEN (OLD.conversation_id IS NOT NULL) EXECUTE FUNCTION chat_internal.fill_message_tenant();
+        CREATE OR REPLACE TRIGGER conversations_move_messages AFTER UPDATE OF tenant_id ON public.conversations
+        FOR EACH ROW WHEN (OLD.tenant_id IS DISTINCT FROM NEW.tenant_id)
+        EXECUTE FUNCTION chat_internal.move_messages_to_tenant('messages', 'chat_messages');
+        CREATE OR REPLACE TRIGGER conversations_take_messages AFTER INSERT ON public.conversations
+        FOR EACH ROW WHEN (NEW.tenant_id IS NOT NULL)
+        EXECUTE FUNCTION chat_internal.move_messages_to_tenant('messages', 'chat_messages');
+
         CREATE TRIGGER chat_messages_fill_conversation BEFORE INSERT OR UPDATE ON public.chat_messages
         FOR EACH ROW WHEN (NEW.conversation_id IS NULL) EXECUTE FUNCTION chat_internal.fill_chat_message_conversation();
 
@@ -105,8 +140,8 @@ def upgrade() -> None:
     op.add_not_null_check("chat_messages", "conversation_id")
     op.alter_owner_policies(
         "chat_messages",
-        owner="user_id = (SELECT chat_internal.current_user_id())"
-        " AND (conversation_id IN (SELECT chat_internal.lost_conversation_ids())) IS NOT TRUE",
+        owner="user_id = (SELECT chat_internal.current_user_id()) AND CASE WHEN tenant_id IS NULL THEN true"
+        " ELSE tenant_id = ANY ((SELECT chat_internal.current_tenant_ids())::uuid[]) END",
     )
 
 
@@ -152,8 +187,21 @@ def downgrade() -> None:
         """
         DROP TRIGGER chat_messages_touch_conversation ON public.chat_messages;
         DROP TRIGGER chat_messages_fill_conversation ON public.chat_messages;
+        CREATE OR REPLACE TRIGGER conversations_take_messages AFTER INSERT ON public.conversations
+        FOR EACH ROW WHEN (NEW.tenant_id IS NOT NULL)
+        EXECUTE FUNCTION chat_internal.move_messages_to_tenant('messages');
+        CREATE OR REPLACE TRIGGER conversations_move_messages AFTER UPDATE OF tenant_id ON public.conversations
+        FOR EACH ROW WHEN (OLD.tenant_id IS DISTINCT FROM NEW.tenant_id)
+        EXECUTE FUNCTION chat_internal.move_messages_to_tenant('messages');
+        DROP TRIGGER chat_messages_keep_tenant ON public.chat_messages;
+        DROP TRIGGER chat_messages_fill_tenant ON public.chat_messages;
         """
     )
+    op.when(
+        "NOT chat_internal.is_adopted('chat_messages.tenant_id')",
+        lambda: op.drop_column("chat_messages", "tenant_id", schema="public"),
+    )
+    op.release("chat_messages.tenant_id")
     op.when("NOT chat_internal.is_adopted('chat_messages.conversation_id')", drop_column)
     op.release("chat_messages.conversation_id")
     op.sql(

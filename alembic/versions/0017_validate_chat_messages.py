@@ -7,13 +7,13 @@ Locks:  ShareUpdateExclusive on public.chat_messages for two scans, RowShare on 
 Undone: both are there again, not yet validated.
 
 Revision ID: 0017
-Revises: 0016
+Revises: 0016a
 """
 
 from alembic import op
 
 revision = "0017"
-down_revision = "0016"
+down_revision = "0016a"
 branch_labels = None
 depends_on = None
 

@@ -50,6 +50,12 @@ def upgrade() -> None:
                 "SELECT count(*) FROM public.messages AS m JOIN public.conversations AS c ON c.id = m.conversation_id"
                 " WHERE c.user_id <> m.user_id"
             ),
+            "messages whose tenant is not their conversation's": (
+                "SELECT (SELECT count(*) FROM public.messages AS m"
+                " JOIN public.conversations AS c ON c.id = m.conversation_id WHERE c.tenant_id IS DISTINCT FROM m.tenant_id)"
+                " + (SELECT count(*) FROM public.chat_messages AS m"
+                " JOIN public.conversations AS c ON c.id = m.conversation_id WHERE c.tenant_id IS DISTINCT FROM m.tenant_id)"
+            ),
             "users with messages and no conversation": (
                 "SELECT count(DISTINCT m.user_id) FROM public.chat_messages AS m"
                 " WHERE NOT EXISTS (SELECT FROM public.conversations AS c WHERE c.user_id = m.user_id)"

@@ -27,6 +27,8 @@ class ChatMessage(Base):
     created_at: Mapped[datetime | None] = mapped_column(server_default=func.now())
     # Where a client leaves it out, a trigger takes the owner's default conversation, hence the FetchedValue.
     conversation_id: Mapped[UUID] = mapped_column(server_default=FetchedValue())
+    # The conversation's, whatever a client sends: policies look at the message alone. Triggers keep it equal.
+    tenant_id: Mapped[UUID | None] = mapped_column(server_default=FetchedValue(), server_onupdate=FetchedValue())
 
     __table_args__ = (
         readable_times("created_at"),

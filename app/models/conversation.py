@@ -57,8 +57,7 @@ class Conversation(Base):
             text("id DESC"),
             postgresql_where=text("tenant_id IS NOT NULL"),
         ),
-        # The same as a user, to whose query the policy adds user_id; and what a user owns in tenants it has left:
-        # chat_internal.lost_conversation_ids() steps along it.
+        # The same as a user, to whose query the policy adds user_id.
         Index(
             "idx_conversations_user_id_tenant_id",
             "user_id",

@@ -43,6 +43,8 @@ class Message(Base):
     # ALWAYS, for the owner of the table: adoption and restores write the order that the rows had.
     seq: Mapped[int] = mapped_column(BigInteger, Identity(always=False))
     created_at: Mapped[CreatedAt]
+    # The conversation's, whatever a client sends: policies look at the message alone. Triggers keep it equal.
+    tenant_id: Mapped[UUID | None] = mapped_column(server_default=FetchedValue(), server_onupdate=FetchedValue())
 
     __table_args__ = (
         CheckConstraint(f"role IN {get_args(MessageRole)}", name="role"),

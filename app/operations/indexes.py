@@ -60,12 +60,12 @@ def create_index_online(
         except IntegrityError as error:
             statement(operations, f"DROP INDEX CONCURRENTLY IF EXISTS {index}")
             raise CommandError(
-                f"{table} holds rows that are not unique in ({key}), so {name} could not be built and the revision was "
-                f"not recorded. Find them with: SELECT {key}, count(*) FROM {quoted(operations, table)}{condition} "
+                f"{table} holds rows that are not unique in ({key}), so {name} could not be built. "
+                f"Find them with: SELECT {key}, count(*) FROM {quoted(operations, table)}{condition} "
                 f"GROUP BY {key} HAVING count(*) > 1; mend them and run the upgrade again."
             ) from error
         if not _is_valid(operations, index):
-            raise CommandError(f"{name} was built INVALID; the revision was not recorded. Run the upgrade again.")
+            raise CommandError(f"{name} was built INVALID. Run the upgrade again.")
 
 
 @operation

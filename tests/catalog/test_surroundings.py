@@ -164,9 +164,9 @@ DRIFTS = [
         "ON SEQUENCE",
     ),
     Drift(
-        f'{BOB}; GRANT EXECUTE ON FUNCTION chat_internal.lost_conversation_ids() TO "Bob"',
+        f'{BOB}; GRANT EXECUTE ON FUNCTION chat_internal.current_tenant_ids() TO "Bob"',
         "grants",
-        '"Bob" on function chat_internal.lost_conversation_ids()',
+        '"Bob" on function chat_internal.current_tenant_ids()',
         "REVOKE EXECUTE ON FUNCTION",
     ),
     Drift(

@@ -56,7 +56,6 @@ RELATIONS: dict[str, dict[str, set[str]]] = {
 CALLED_BY_BOTH = {
     "chat_internal.current_user_id()",
     "chat_internal.current_tenant_ids()",
-    "chat_internal.lost_conversation_ids()",
     "chat_internal.default_conversation(uuid)",
     "chat_internal.default_conversation_id(uuid)",
     "chat_internal.element_role(jsonb)",

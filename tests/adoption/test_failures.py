@@ -1,0 +1,139 @@
+"""A revision that fails after it has committed a part: it undoes that part, says what stands, and can be run again.
+
+``CHAT_SCHEMA_TEST_FAILURES=all`` fails at every step that has a transaction of its own, not at some of them.
+"""
+
+import os
+import random
+from collections.abc import Callable, Iterator
+
+import pytest
+from alembic.util import CommandError
+
+from app.catalog import compare
+from app.embedded import Server
+from tests.adoption import legacy
+from tests.adoption.legacy import STARTS, Place, rows
+from tests.migrations.chain import REVISIONS, before
+from tests.migrations.test_stairs import differences
+
+plain = pytest.mark.parametrize("platform", ["plain"])
+LOOKED = before("0002")  # from here on nothing looks at the tables any more before it changes them
+EVERY_STEP = os.environ.get("CHAT_SCHEMA_TEST_FAILURES") == "all"
+
+# What fails is the DDL command that stands at this place among those of a run which begin a transaction of their own.
+FAILING = """
+    CREATE SCHEMA planted;
+    CREATE SEQUENCE planted.steps;
+    CREATE TABLE planted.failing (place bigint);
+    CREATE FUNCTION planted.fail() RETURNS event_trigger LANGUAGE plpgsql AS $$
+    BEGIN
+      IF current_setting('application_name') = 'chat-schema' AND pg_current_xact_id_if_assigned() IS NULL
+        AND nextval('planted.steps') = (SELECT place FROM planted.failing) THEN
+        RAISE EXCEPTION 'planted: % fails', tg_tag;
+      END IF;
+    END
+    $$;
+    CREATE EVENT TRIGGER planted ON ddl_command_start EXECUTE FUNCTION planted.fail();
+"""
+NO_LONGER_FAILING = "DROP EVENT TRIGGER planted; DROP SCHEMA planted CASCADE"
+
+
+@pytest.fixture
+def twin(server: Server, platform: str) -> Iterator[Place]:
+    """A second database of the same platform, on which nothing fails."""
+    with legacy.place(server, platform) as place:
+        yield place
+
+
+@plain
+@pytest.mark.parametrize("start", ["2", "empty"])
+def test_a_step_that_fails_leaves_what_stood_before_its_revision(
+    place: Place, twin: Place, start: str, record_property: Callable[[str, object], None]
+) -> None:
+    seed = random.randrange(2**32)  # noqa: S311  dice
+    record_property("seed", seed)
+    dice = random.Random(seed)  # noqa: S311
+    options = STARTS[start].options
+    for each in (place, twin):
+        each.load(start)
+        each.chain.upgrade(LOOKED, *options)
+    place.chain.execute(FAILING)
+    revision, failing, undone = LOOKED, 1, 0
+    while failing:
+        place.chain.execute("SELECT setval('planted.steps', 1, false)")
+        place.chain.execute(f"DELETE FROM planted.failing; INSERT INTO planted.failing VALUES ({failing})")
+        try:
+            place.chain.upgrade("head", *options)
+        except CommandError as error:
+            said = str(error)
+        else:
+            break
+        assert "planted: " in said
+        if place.chain.revision() == revision:
+            failing += 1 if EVERY_STEP else dice.randint(2, 8)
+        else:
+            revision, failing = place.chain.revision(), 1
+            twin.chain.upgrade(revision, *options)
+        running = REVISIONS[REVISIONS.index(revision) + 1]
+        undone += f"Revision {running} had committed a part, which its downgrade has undone" in said
+        assert undone or f"Revision {running} was rolled back" in said
+        assert not differences(twin.chain.snapshot(), place.chain.snapshot()), said
+    assert undone
+    place.chain.execute(NO_LONGER_FAILING)
+    twin.chain.upgrade("head", *options)
+    assert compare(twin.chain.snapshot(), place.chain.snapshot()).differences == ()
+    assert rows(place.chain.session).keys() == rows(twin.chain.session).keys()
+
+
+OWN_TASKS = """
+    CREATE TABLE users (id uuid PRIMARY KEY);
+    CREATE TABLE tasks (id uuid PRIMARY KEY, user_id uuid NOT NULL, title varchar(255) NOT NULL);
+    INSERT INTO users VALUES (md5('1')::uuid);
+    INSERT INTO tasks VALUES (md5('a')::uuid, md5('1')::uuid, 'a');
+"""
+ORPHAN = "INSERT INTO tasks (id, user_id, title) VALUES (%s, md5('nobody')::uuid, 'b')"
+
+
+@plain
+def test_a_row_that_comes_after_the_look_stops_its_revision_and_no_client(place: Place) -> None:
+    place.chain.execute(OWN_TASKS)
+    old = place.chain.snapshot()
+    place.chain.upgrade("0003")
+    place.chain.execute(ORPHAN, ["b" * 32])
+    with pytest.raises(CommandError) as refused:
+        place.chain.upgrade()
+    assert "Revision 0004 had committed a part, which its downgrade has undone: the database is at 0003." in str(
+        refused.value
+    )
+    place.chain.execute(ORPHAN, ["c" * 32])  # what it could before
+
+    place.chain.downgrade("base", "allow-data-loss=yes")
+    assert not differences(old, place.chain.snapshot())
+    assert place.chain.value("SELECT count(*) FROM tasks") == 3
+
+    place.chain.execute("DELETE FROM tasks WHERE user_id NOT IN (SELECT id FROM users)")
+    place.chain.upgrade()
+    assert place.chain.value("SELECT count(*) FROM tasks") == 1
+
+
+@plain
+def test_a_batch_that_fails_puts_the_values_back_that_others_have_changed(place: Place) -> None:
+    place.load("2")
+    place.chain.upgrade(before("0005a"), *STARTS["2"].options)
+    place.chain.execute("ALTER TABLE conversations ALTER COLUMN updated_at DROP NOT NULL")
+    place.chain.execute("UPDATE conversations SET updated_at = NULL")
+    place.chain.execute("""
+        CREATE FUNCTION own_refusal() RETURNS trigger LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+        AS $$ BEGIN RAISE EXCEPTION 'not this one'; END $$;
+        CREATE TRIGGER own_refusal BEFORE UPDATE ON conversations FOR EACH ROW
+        WHEN (NEW.updated_at IS NOT NULL) EXECUTE FUNCTION own_refusal();
+    """)
+    stood = place.chain.snapshot()
+    with pytest.raises(CommandError, match="not this one") as refused:
+        place.chain.upgrade("head", *STARTS["2"].options)
+    assert "which its downgrade has undone: the database is at 0005." in str(refused.value)
+    assert not differences(stood, place.chain.snapshot())
+    place.chain.execute("DROP TRIGGER own_refusal ON conversations; DROP FUNCTION own_refusal()")
+    place.chain.upgrade("head", *STARTS["2"].options)
+    assert place.chain.value("SELECT count(*) FROM conversations WHERE updated_at IS NULL") == 0
