@@ -23,7 +23,7 @@ from alembic.util import CommandError
 import alembic
 from alembic import command
 
-from . import database, embedded_data, retention, verification
+from . import database, retention, verification
 from . import embedded as embedded_server
 from .destination import refuse_no_revision
 from .online.progress import Progress
@@ -145,21 +145,21 @@ def _written_to(folder: Path) -> Iterator[None]:
 def embedded(config: Config, remove: str | None = None) -> None:
     """List the data of the embedded server: this project's, and for root all that lie in /var/lib; or remove some."""
     data_dir = database.embedded_data_dir()
-    existing = list(embedded_data.existing(data_dir))
-    if remove is None:
-        for data in existing:
-            print(f"{data.folder}  of {data.project}" + (", left behind" if data.is_left_behind else ""))
-        if not existing:
-            print(f"None yet: the first command without DATABASE_URL makes {data_dir}.")
-        return
-    for data in existing:
-        if os.path.realpath(remove) == os.path.realpath(data.folder):
-            try:
-                embedded_server.remove(data)
-            except embedded_server.EmbeddedServerError as error:
-                raise CommandError(str(error)) from error
-            print(f"Removed {data.folder}.")
+    try:
+        existing = embedded_server.existing(data_dir)
+        if remove is None:
+            for data in existing:
+                print(f"{data.folder}  of {data.project}" + (", left behind" if data.is_left_behind else ""))
+            if not existing:
+                print(f"None yet: the first command without DATABASE_URL makes {data_dir}.")
             return
+        for data in existing:
+            if os.path.realpath(remove) == os.path.realpath(data.folder):
+                embedded_server.remove(data)
+                print(f"Removed {data.folder}.")
+                return
+    except embedded_server.EmbeddedServerError as error:
+        raise CommandError(str(error)) from error
     raise CommandError(
         f"{remove} is none of the embedded server's, so nothing was removed. `chat-schema embedded` lists what is."
     )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import signal
 import sys
 from collections.abc import Iterator
 from typing import Any, TextIO, cast
@@ -56,7 +55,7 @@ def checked_output() -> Iterator[None]:
         except _UnwritableError as error:
             _discard_what_is_left(stream)
             if error.reader_has_left:
-                raise SystemExit(128 + signal.SIGPIPE) from None
+                raise SystemExit(141) from None
             print(f"chat-schema: the output could not be written whole: {error}", file=sys.stderr)
             raise SystemExit(1) from None
         finally:
