@@ -34,9 +34,9 @@ def upgrade() -> None:
         CREATE OR REPLACE FUNCTION public.update_updated_at() RETURNS trigger
         LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
         BEGIN
-          -- a statement that sets the column itself (a new message moving its conversation) is left alone, and so is
-          -- the backfill of a table that is being adopted
-          IF NEW.updated_at IS NOT DISTINCT FROM OLD.updated_at
+          -- a statement that sets the column itself (a new message moving its conversation) is left alone, one that
+          -- changes nothing, and the backfill of a table that is being adopted
+          IF NEW.updated_at IS NOT DISTINCT FROM OLD.updated_at AND NEW OPERATOR(pg_catalog.*<>) OLD
             AND pg_catalog.current_setting('chat_internal.adopting', true) IS DISTINCT FROM 'yes' THEN
             NEW.updated_at := pg_catalog.now();
           END IF;

@@ -19,6 +19,7 @@ from alembic.script import Script
 from alembic.util import CommandError
 
 UPGRADE, DOWNGRADE = "upgrade", "downgrade"
+TABLE = "unfinished_revision"
 
 
 class StoppedError(CommandError):
@@ -104,7 +105,7 @@ def forget(context: MigrationContext) -> None:
 
 def _table(schema: str | None) -> sa.Table:
     return sa.Table(
-        "unfinished_revision",
+        TABLE,
         sa.MetaData(schema=schema),
         sa.Column("revision", sa.Text),
         sa.Column("direction", sa.Text),

@@ -16,8 +16,8 @@ from sqlalchemy.orm import Session
 
 from app.acting_as import acting_as, acting_as_async, acting_as_service
 from app.models import Task
+from tests.proxy import RoundTrips, counting
 from tests.services.people import ANN, BEN
-from tests.services.proxy import RoundTrips, counting
 from tests.services.test_acting_as import NOBODY, user, who
 
 WITHOUT = 3  # BEGIN, the statement, COMMIT
