@@ -1,24 +1,32 @@
 """The order in which a run goes: options, address, checks, one deployer at a time, then each revision by itself."""
 
 import logging.config
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from functools import cache
+from typing import Any
 
 import sqlalchemy as sa
+from alembic.runtime.migration import MigrationInfo
+from alembic.util import to_tuple
 
-import chat_schema.operations  # noqa: F401  registers op.create_policy and the others
 from alembic import context
-from chat_schema import database, models
-from chat_schema.catalog import load_expected
+from chat_schema import database
 from chat_schema.online.deployer_lock import deployer_lock
-from chat_schema.online.lock_retry import retrying
+from chat_schema.online.revisions import about_to_undo, live
 from chat_schema.online.session import SEARCH_PATH, safe_search_path, session_settings
 from chat_schema.options import Options
 from chat_schema.roles import recorded_roles
-from chat_schema.version_table import STRANGERS_SCRIPT, refuse_strangers, refuse_unknown_revision, version_table
+from chat_schema.version_table import (
+    STRANGERS_SCRIPT,
+    refuse_strangers,
+    refuse_wrong_revision,
+    roles_where_at,
+    version_table,
+)
 
-EXPECTED = load_expected()
+log = logging.getLogger("chat_schema")
 config = context.config
 options = Options.parse(context.get_x_argument(as_dictionary=True))
 
@@ -32,7 +40,15 @@ def is_ours(part: sa.schema.SchemaItem, name: str | None, kind: str, reflected: 
         return True
     table = getattr(part, "table", None)
     kinds = {"column": "columns", "index": "indexes"}
-    return table is not None and f"{name} on public.{table.name}" in EXPECTED[kinds.get(kind, "constraints")]
+    return table is not None and f"{name} on public.{table.name}" in expected()[kinds.get(kind, "constraints")]
+
+
+@cache
+def expected() -> Mapping[str, Any]:
+    """Return the catalog at head, which only `alembic check` and a downgrade ask for."""
+    from chat_schema.catalog import load_expected
+
+    return load_expected()
 
 
 def in_schema_public(metadata: sa.MetaData) -> sa.MetaData:
@@ -49,7 +65,6 @@ def is_public(name: str | None, kind: str, parents: object) -> bool:
 
 
 SETTINGS = {
-    "target_metadata": in_schema_public(models.Base.metadata),
     "include_schemas": True,
     "include_name": is_public,
     "version_table_schema": database.INTERNAL_SCHEMA,  # a changed search_path must not find another history
@@ -60,12 +75,36 @@ SETTINGS = {
 }
 
 
+def settings_of_a_run() -> dict[str, Any]:
+    """Return them with the models, and let revisions say op.create_policy and the like.
+
+    Both are loaded here and not above: a command that finds nothing to do needs neither, and is through in less time.
+    """
+    import chat_schema.operations  # noqa: F401
+    from chat_schema import models
+
+    return {"target_metadata": in_schema_public(models.Base.metadata), **SETTINGS}
+
+
 def changes_the_database() -> bool:
     """Tell upgrade, downgrade and stamp, which have a destination, from current, check and history."""
     try:
         context.get_revision_argument()
     except KeyError:
         return False
+    return True
+
+
+def finds_nothing_to_do(connection: sa.Connection) -> bool:
+    """Tell whether the command leads to head and the database is there: nothing need be locked or looked at closer."""
+    heads = context.script.get_heads()
+    if not changes_the_database() or sorted(to_tuple(context.get_revision_argument(), default=())) != sorted(heads):
+        return False
+    roles = roles_where_at(connection, heads)
+    if roles is None:
+        return False
+    options.settle_roles(roles)
+    log.info("The database is at %s, the head: there is nothing to do.", ", ".join(heads))
     return True
 
 
@@ -95,11 +134,24 @@ def no_default_schema(connection: sa.Connection) -> Iterator[None]:
         dialect.default_schema_name = before
 
 
+def ended_at_head(applied: list[MigrationInfo]) -> bool:
+    """Tell whether an upgrade has run a revision, and the last one was the head."""
+    last = applied[-1] if applied else None
+    return (
+        last is not None
+        and not last.is_stamp
+        and last.is_upgrade
+        and last.up_revision_id == context.get_head_revision()
+    )
+
+
 def run_online() -> None:
     """Run the command on a live database."""
     with ExitStack() as stack:
         stack.enter_context(database.explained_errors())
         connection = stack.enter_context(connected())
+        if finds_nothing_to_do(connection):
+            return
         stack.enter_context(no_default_schema(connection))
         if changes_the_database():
             stack.enter_context(session_settings(connection, options))
@@ -108,15 +160,31 @@ def run_online() -> None:
         else:
             refuse_strangers(connection)
         if not getattr(config.cmd_opts, "purge", False):  # stamp --purge is to get away from such a revision
-            refuse_unknown_revision(connection, context.script)
+            refuse_wrong_revision(connection, context.script)
         settled = options.settle_roles(recorded_roles(connection))
         connection.rollback()  # an open transaction here would make Alembic persist nothing
         only_looks = not changes_the_database()  # check on an empty database leaves no version table there
-        context.configure(connection=connection, chat_schema=settled, dont_mutate=only_looks, **SETTINGS)
+        applied: list[MigrationInfo] = []
+        context.configure(
+            connection=connection,
+            chat_schema=settled,
+            dont_mutate=only_looks,
+            on_version_apply=lambda step, **_: applied.append(step),
+            **settings_of_a_run(),
+        )
         migration = context.get_context()
-        migration._migrations_fn = retrying(migration._migrations_fn, options)  # the one seam around a single revision
+        if downgrades := about_to_undo(migration):
+            from chat_schema.dependents import refuse_dependents
+
+            refuse_dependents(connection, downgrades, settled, expected())
+            connection.rollback()
+        migration._migrations_fn = live(migration._migrations_fn, options)  # the one seam around a single revision
         with context.begin_transaction():
             context.run_migrations()
+        if ended_at_head(applied) and config.attributes.get("compare_catalog", True):
+            from chat_schema.verification import refuse_differences
+
+            refuse_differences(connection)
 
 
 def run_offline() -> None:
@@ -127,7 +195,7 @@ def run_offline() -> None:
         literal_binds=True,
         dialect_opts={"paramstyle": "named"},  # any other would double each % in the script
         chat_schema=patient,
-        **SETTINGS,
+        **settings_of_a_run(),
     )
     settings = {
         "search_path": SEARCH_PATH,  # nothing that somebody made in public is called

@@ -3,9 +3,10 @@
     with acting_as(session, user_id):
         session.scalars(select(Conversation))  # that user's, and no others
 
-Role and claims are set for one transaction, in one round trip as it begins, bound and never formatted; a transaction
-that begins within the block is set again, and one that goes on after the block has back what it had. Nothing is set
-for the server session, which a pooler hands to the next client.
+Role and claims are set for one transaction as it begins, bound and never formatted. psycopg sends them together with
+BEGIN, which is a round trip anyway; with another driver, and in a transaction that goes on, they are one of their own.
+A transaction that begins within the block is set again, and one that goes on after the block has back what it had.
+Nothing is set for the server session, which a pooler hands to the next client.
 
 Where a transaction can see more than one identity, what the connection should act as is compared with what it acts as
 before each statement. So leaving a block sends nothing, which a failed transaction or a cancelled task could not do;
@@ -25,10 +26,12 @@ from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
 from functools import lru_cache
 from itertools import count
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, cast
 from uuid import UUID
 
+import psycopg
 import sqlalchemy as sa
+from psycopg.pq import TransactionStatus
 from sqlalchemy import event
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
@@ -237,7 +240,7 @@ class _Switch:
             event.listen(connection, "before_cursor_execute", self._before_statement)
 
     def bring_about(self, connection: sa.Connection) -> None:
-        """Make the current transaction act as it should, by one round trip where it does not."""
+        """Make the current transaction act as it should, by one round trip at most where it does not."""
         transaction = connection.get_transaction()
         assert transaction is not None  # noqa: S101  both callers have one
         if self._transaction is None or self._transaction() is not transaction:
@@ -349,7 +352,44 @@ def _entered(target: Session | sa.Connection, settings: _Settings) -> AbstractCo
 def _send(connection: sa.Connection, statement: sa.TextClause, values: dict[str, Any]) -> None:
     """Execute as the driver takes it: what SQLAlchemy does for a result is of no use, and every transaction pays it."""
     text, order = _for_driver(statement, connection.dialect)
-    connection.exec_driver_sql(text, values if order is None else tuple(values[name] for name in order)).close()
+    driver = connection.connection.driver_connection
+    if not isinstance(driver, psycopg.Connection | psycopg.AsyncConnection) or not _waits_for_begin(driver):
+        connection.exec_driver_sql(text, values if order is None else tuple(values[name] for name in order)).close()
+        return
+    try:
+        if isinstance(driver, psycopg.Connection):
+            _send_with_begin(driver, text, values)
+        else:
+            adapted = cast(sa.AdaptedConnection, connection.connection.dbapi_connection)
+            adapted.run_async(lambda wrapped: _send_with_begin_async(wrapped, text, values))
+    except BaseException as error:  # a lost connection and a cancelled task too: as of any other statement
+        connection._handle_dbapi_exception(error, text, values, None, None)
+
+
+def _waits_for_begin(driver: psycopg.Connection | psycopg.AsyncConnection) -> bool:
+    """Whether BEGIN is yet to be sent, and what comes after it need not wait for the answer."""
+    return psycopg.capabilities.has_pipeline() and driver.info.transaction_status == TransactionStatus.IDLE
+
+
+# If BEGIN fails, the server skips what comes after it, up to the end of the pipeline.
+def _send_with_begin(driver: psycopg.Connection, text: str, values: dict[str, Any]) -> None:
+    with driver.pipeline() as pipeline:
+        _queue_begin(driver, pipeline)
+        driver.execute(text, values)
+
+
+async def _send_with_begin_async(driver: psycopg.AsyncConnection, text: str, values: dict[str, Any]) -> None:
+    async with driver.pipeline() as pipeline:
+        _queue_begin(driver, pipeline)
+        await driver.execute(text, values)
+
+
+def _queue_begin(
+    driver: psycopg.Connection | psycopg.AsyncConnection, pipeline: psycopg.Pipeline | psycopg.AsyncPipeline
+) -> None:
+    """Put BEGIN into the pipeline: psycopg, which would wait for its answer, then takes it for sent."""
+    driver.pgconn.send_query_params(driver._get_tx_start_command(), None)
+    pipeline.result_queue.append(None)  # its answer is a command's, and no cursor's
 
 
 @lru_cache(maxsize=64)

@@ -1,9 +1,10 @@
-"""``chat-schema``: Alembic's command line on this package's revisions, and ``plan``, ``verify``, ``purge``, ``sql``."""
+"""``chat-schema``: Alembic's command line on this package's revisions, and commands of its own."""
 
 from __future__ import annotations
 
 import io
 import json
+import os
 import re
 import sys
 from argparse import Namespace, RawDescriptionHelpFormatter
@@ -19,7 +20,8 @@ from alembic.util import CommandError
 
 from alembic import command
 
-from . import database, retention, verification
+from . import database, embedded_data, retention, verification
+from . import embedded as embedded_server
 from .online.progress import Progress
 from .options import describe
 from .version_table import refuse_strangers
@@ -114,6 +116,29 @@ def sql(config: Config, split: str | None = None) -> None:
         below = revision.revision
 
 
+def embedded(config: Config, remove: str | None = None) -> None:
+    """List the data of the embedded server: this project's, and for root all that lie in /var/lib; or remove some."""
+    data_dir = database.embedded_data_dir()
+    existing = list(embedded_data.existing(data_dir))
+    if remove is None:
+        for data in existing:
+            print(f"{data.folder}  of {data.project}" + (", left behind" if data.is_left_behind else ""))
+        if not existing:
+            print(f"None yet: the first command without DATABASE_URL makes {data_dir}.")
+        return
+    for data in existing:
+        if os.path.realpath(remove) == os.path.realpath(data.folder):
+            try:
+                embedded_server.remove(data)
+            except embedded_server.EmbeddedServerError as error:
+                raise CommandError(str(error)) from error
+            print(f"Removed {data.folder}.")
+            return
+    raise CommandError(
+        f"{remove} is none of the embedded server's, so nothing was removed. `chat-schema embedded` lists what is."
+    )
+
+
 @contextmanager
 def _connected(config: Config) -> Iterator[sa.Connection]:
     with (
@@ -162,12 +187,13 @@ class _CommandLine(CommandLine):
             },
         ),
         "split": ("--split", {"metavar": "DIR", "help": "the folder to write the files to"}),
+        "remove": ("--remove", {"metavar": "DIR", "help": "delete these data"}),
         "dry_run": ("--dry-run", {"action": "store_true", "help": "only count what would be deleted"}),
     }
 
     def __init__(self) -> None:
         super().__init__(prog="chat-schema")
-        for own in (plan, verify, purge, sql):
+        for own in (plan, verify, purge, sql, embedded):
             self.register_command(own)
         self.parser.set_defaults(config=[str(database.project_folder() / "alembic.ini")])
         self.parser.epilog = "The options of -x:\n" + describe()

@@ -7,7 +7,7 @@ import os
 import re
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import FrameType
 from urllib.parse import quote_plus
@@ -39,8 +39,26 @@ def project_folder() -> Path:
     return checkout if (checkout / "alembic.ini").is_file() else _PACKAGE / "chain"
 
 
-def _data_root() -> Path:
-    return Path.cwd() if project_folder() == _PACKAGE / "chain" else project_folder()
+def embedded_data_dir() -> Path:
+    """Return where the embedded server keeps the data of this project: the checkout, or the current folder.
+
+    Raises :class:`alembic.util.CommandError` where there is no such server, or no folder that could be a project's.
+    """
+    root = project_folder()
+    if root == _PACKAGE / "chain":
+        try:
+            root = Path.cwd()
+        except FileNotFoundError:
+            root = Path("/")
+        if root == Path("/"):
+            raise CommandError(
+                "DATABASE_URL is unset, and the current folder is / or was deleted, so nothing was run: the embedded "
+                "server keeps its data in the folder of a project. Go to one (cd ...), or set DATABASE_URL."
+            )
+    try:
+        return embedded.default_data_dir(root)
+    except embedded.EmbeddedServerError as error:
+        raise CommandError(str(error)) from error
 
 
 @contextlib.contextmanager
@@ -55,7 +73,7 @@ def database_url(given: str | None = None) -> Iterator[sa.URL]:
         yield parse_url(text)
         return
     try:
-        with embedded.running(embedded.default_data_dir(_data_root())) as server:
+        with embedded.running(embedded_data_dir()) as server:
             yield server.url()
     except embedded.EmbeddedServerError as error:
         raise CommandError(str(error)) from error
@@ -116,7 +134,7 @@ def connect(url: sa.URL) -> Iterator[sa.Connection]:
         while isinstance(cause, PendingRollbackError) and cause.__context__ is not None:
             cause = cause.__context__  # Alembic could not tidy up on a connection that is gone: this is why it is gone
         if isinstance(cause, DBAPIError) and _is_unreachable(cause):
-            raise _unreachable(url, first_line(cause, url)) from None  # the driver's own text can hold a secret
+            raise _unreachable(url, first_line(cause, url), _notes(error)) from None  # the driver's text holds secrets
         raise cause from None
 
 
@@ -127,29 +145,31 @@ def _opened(url: sa.URL) -> sa.Connection:
         raise _unreachable(url, _without_secrets(f"{type(error).__name__}: {error}", url)) from None
 
 
-def _unreachable(url: sa.URL, reason: str) -> CommandError:
+def _unreachable(url: sa.URL, reason: str, notes: Sequence[str] = ()) -> CommandError:
+    stands = "\n".join(notes) or "What was committed before stays; the rest was not done."
     return CommandError(
-        f"Cannot reach PostgreSQL at {shown(url)}: {reason}\n"
-        "What was committed before stays; the rest was not done. Check that the server runs and that "
+        f"Cannot reach PostgreSQL at {shown(url)}: {reason}\n{stands}\nCheck that the server runs and that "
         "DATABASE_URL is right, then run the command again (unset DATABASE_URL to use the embedded server)."
     )
 
 
 @contextlib.contextmanager
 def explained_errors() -> Iterator[None]:
-    """Turn an error of the database, Ctrl-C and SIGTERM into the one message that says what it means for the run."""
+    """Turn an error of the database, Ctrl-C and SIGTERM into one message; notes on it say what stands now."""
     try:
         with _sigterm_interrupts():
             yield
-    except KeyboardInterrupt:
-        raise CommandError(
-            "Interrupted. The revision that was running was rolled back; finished ones stay. "
-            "Run the command again to go on."
-        ) from None
+    except KeyboardInterrupt as error:
+        raise CommandError(_with_notes("Interrupted. Run the command again to go on.", error)) from None
+    except CommandError as error:
+        if not _notes(error):
+            raise
+        raise CommandError(_with_notes(str(error), error)) from error
     except DBAPIError as error:
         state = getattr(error.orig, "sqlstate", None) or "no SQLSTATE"
         full = "could not extend file" in first_line(error)  # a quota has no SQLSTATE of its own, a full disk has 53100
         mends = {
+            "2BP01": "Drop what depends on it, run the command again, then create it again.",
             "42501": "Run it as the owner of the tables, or have an administrator grant what is missing.",
             "57014": "A statement_timeout or a cancel ended the statement; run the command again to go on.",
             "53100": "The server's disk or its quota is full; make room and run the command again to go on.",
@@ -157,11 +177,23 @@ def explained_errors() -> Iterator[None]:
             "and a login that write, then run the command again.",
         }
         mend = mends.get("53100" if full else state) or _mend_of_own_function(error)
+        detail = getattr(getattr(error.orig, "diag", None), "message_detail", None) if state == "2BP01" else None
         raise CommandError(
-            f"PostgreSQL refused a statement ({state}): {first_line(error)}\n"
-            "The revision it belongs to was rolled back; finished ones stay. "
-            + (mend or "Mend the cause and run the command again: finished revisions and batches are kept.")
+            _with_notes(
+                f"PostgreSQL refused a statement ({state}): {first_line(error)}\n"
+                + (f"{detail}\n" if detail else "")
+                + (mend or "Mend the cause and run the command again."),
+                error,
+            )
         ) from error
+
+
+def _notes(error: BaseException) -> list[str]:
+    return list(getattr(error, "__notes__", []))
+
+
+def _with_notes(message: str, error: BaseException) -> str:
+    return "\n".join([message, *_notes(error)])
 
 
 def _mend_of_own_function(error: DBAPIError) -> str | None:

@@ -7,9 +7,11 @@ leaves last stops it. A command killed by SIGKILL stops nothing: the next one fi
 stops it. The data are kept.
 
 The server listens on a unix socket alone, in a 0700 folder of its own with a short name (a socket's path has
-room for about 100 bytes). For root it runs as another account, see :mod:`app.unprivileged`; the data of a
-project below a folder that only root can enter, such as ``/root``, then lie in ``/var/lib/chat-schema``
-(:func:`data_location`).
+room for about 100 bytes). For root it runs as another account, see :mod:`app.unprivileged`; where the data then
+lie says :mod:`app.embedded_data`.
+
+No other server is ever signalled: a pid file that was left behind can name any process by now. The one whose current
+folder is the data folder serves it, whatever else has its number.
 
 A server for development, on Linux and macOS: whoever can act as its account can read everything in it.
 """
@@ -23,6 +25,7 @@ import re
 import shlex
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -38,7 +41,7 @@ import sqlalchemy as sa
 if sys.platform != "win32":  # whoever sets DATABASE_URL on Windows imports this module too
     import fcntl
 
-    from . import unprivileged
+    from . import embedded_data, unprivileged
 
 DATABASE = "chat"
 START_SECONDS = 60
@@ -50,11 +53,12 @@ class EmbeddedServerError(RuntimeError):
 
 @dataclass(frozen=True)
 class Server:
-    """A running server: where it listens and which major version of PostgreSQL it is."""
+    """A running server: where it listens, which major version of PostgreSQL it is, and where its data lie."""
 
     socket_dir: Path
     port: int
     major: int
+    data_dir: Path = Path()
 
     def url(self, database: str = DATABASE, user: str = "postgres") -> sa.URL:
         """Return the address of ``database`` for SQLAlchemy; libpq takes the socket's folder as a host."""
@@ -81,17 +85,6 @@ def default_data_dir(root: Path) -> Path:
     return root / ".pgdata" / str(_major(installed_binaries()))
 
 
-def data_location(data_dir: Path) -> Path:
-    """Return where the data of ``data_dir`` really lie: for root, where its account can reach them."""
-    data_dir = data_dir.resolve()
-    account = unprivileged.account_for(data_dir)
-    if account is None or data_dir.exists():
-        return data_dir
-    elsewhere = unprivileged.place_for(data_dir)
-    nearest = next(folder for folder in data_dir.parents if folder.exists())
-    return data_dir if not elsewhere.exists() and unprivileged.reaches(account, nearest) else elsewhere
-
-
 @contextlib.contextmanager
 def running(
     data_dir: Path, *, bin_dir: Path | None = None, settings: Mapping[str, str] | None = None
@@ -115,15 +108,39 @@ def running(
             gate = stack.enter_context(_opened(cluster.beside("lock")))
             users = stack.enter_context(_opened(cluster.beside("users")))
         stack.enter_context(_termination_as_exit())
+        with _explained(data_dir), _held(gate):
+            fcntl.flock(users, fcntl.LOCK_SH)
+            cluster.ensure_data(gate)
         try:
             with _explained(data_dir), _held(gate):
-                fcntl.flock(users, fcntl.LOCK_SH)
-                server = cluster.ensure_running(gate)
+                server = cluster.ensure_running()
             yield server
         finally:
-            with _held(gate), contextlib.suppress(BlockingIOError):
+            with _explained(data_dir), _held(gate), contextlib.suppress(BlockingIOError):
                 fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)  # refused while another command uses it
                 cluster.stop()
+
+
+def remove(data: embedded_data.Data) -> None:
+    """Delete the data of a server; one that a killed command has left is stopped first.
+
+    Raises :class:`EmbeddedServerError` while a command uses them.
+    """
+    try:
+        with contextlib.ExitStack() as stack:
+            cluster = _cluster(data.folder, installed_binaries(), {})
+            gate = stack.enter_context(_opened(cluster.beside("lock")))
+            users = stack.enter_context(_opened(cluster.beside("users")))
+            stack.enter_context(_held(gate))
+            fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            cluster.stop()
+            data.remove()
+    except BlockingIOError:
+        raise EmbeddedServerError(
+            f"Another command uses the data in {data.folder}, so nothing was removed. Wait for it, or end it."
+        ) from None
+    except OSError as error:
+        raise EmbeddedServerError(f"The data in {data.folder} could not be removed: {error}") from error
 
 
 @dataclass(frozen=True)
@@ -148,9 +165,8 @@ class _Cluster:
     def beside(self, suffix: str) -> Path:
         return self.data_dir.with_name(f"{self.data_dir.name}.{suffix}")
 
-    def ensure_running(self, gate: int) -> Server:
+    def ensure_running(self) -> Server:
         """Return the server; killed commands can have left it missing, starting, running or stopping."""
-        self._ensure_data(gate)
         deadline = time.monotonic() + START_SECONDS
         stopping = Path()
         while time.monotonic() < deadline:
@@ -159,7 +175,7 @@ class _Cluster:
                 _remove_socket_dir(stopping)
                 self._start()
             elif postmaster.ready:
-                server = Server(postmaster.socket_dir, postmaster.port, self.major)
+                server = Server(postmaster.socket_dir, postmaster.port, self.major, self.data_dir)
                 _ensure_database(server)
                 return server
             else:
@@ -176,15 +192,22 @@ class _Cluster:
                     break
             _remove_socket_dir(postmaster.socket_dir)
 
-    def _ensure_data(self, gate: int) -> None:
+    def ensure_data(self, gate: int) -> None:
+        """Make the data where there are none; refuse what we cannot serve."""
         if self.data_dir.exists():
             owner = self.data_dir.stat().st_uid
             if owner != (self.account.uid if self.account else os.geteuid()):
                 raise self._unusable(f"belongs to the user with id {owner}, and PostgreSQL serves its owner alone")
             version = self.data_dir / "PG_VERSION"
             if version.exists():
-                if (found := version.read_text().strip()) != str(self.major):
-                    raise self._unusable(f"holds data of PostgreSQL {found}, which {self.major} cannot read")
+                found = version.read_bytes()[:20].decode("ascii", "backslashreplace").strip()
+                if found != str(self.major):
+                    what = (
+                        f"data of PostgreSQL {found}"
+                        if re.fullmatch(r"[\d.]+", found)
+                        else f"a PG_VERSION of {found!r}"
+                    )
+                    raise self._unusable(f"holds {what}, which {self.major} cannot read")
                 return
             if any(self.data_dir.iterdir()):
                 raise self._unusable("is not empty and holds no PostgreSQL data")
@@ -213,16 +236,27 @@ class _Cluster:
 
     def _postmaster(self) -> _Postmaster | None:
         lines = self._pid_file()
-        if not lines or not _is_postgres(lines[0]):
+        if not lines or not (_is_postgres(lines[0]) and _stands_in(lines[0], self.data_dir, self.account)):
             return None
         lines += [""] * 8  # a server that is starting has written the first few
         return _Postmaster(Path(lines[4]), int(lines[3] or 0), ready=lines[7].strip() == "ready")
 
     def _pid_file(self) -> list[str]:
+        file = self.data_dir / "postmaster.pid"
         try:
-            return os.fsdecode((self.data_dir / "postmaster.pid").read_bytes()).splitlines()
+            text = os.fsdecode(file.read_bytes())
         except FileNotFoundError:
             return []
+        lines = text.removesuffix("\n").split("\n") if text else []
+        # The first line is the process id (a negative one is that of a server without clients), the fourth the port.
+        if lines and (
+            "\0" in text or not re.fullmatch(r"-?[1-9]\d{0,8}(\n.*){0,2}(\n *\d{0,5})?", "\n".join(lines[:4]))
+        ):
+            raise EmbeddedServerError(
+                f"{file} is not what PostgreSQL writes, so nothing was run: it does not tell whether a server runs on "
+                f"these data. If none does, remove it ({shlex.join(['rm', str(file)])}) and run the command again."
+            )
+        return lines
 
     def _discard_remains(self) -> None:
         """Remove what a killed server left: its socket, and its pid file if another program has that pid now.
@@ -232,7 +266,7 @@ class _Cluster:
         lines = self._pid_file()
         if len(lines) > 4:
             _remove_socket_dir(Path(lines[4]))
-        if lines and _is_alive(int(lines[0])):
+        if lines and _is_alive(abs(int(lines[0]))):
             (self.data_dir / "postmaster.pid").unlink()
 
     def _make_socket_dir(self) -> Path:
@@ -279,7 +313,7 @@ class _Cluster:
 
 def _cluster(data_dir: Path, bin_dir: Path, settings: Mapping[str, str]) -> _Cluster:
     major = _major(bin_dir)
-    location = data_location(data_dir)
+    location = embedded_data.folder_for(data_dir)
     account = unprivileged.account_for(location)
     if account is not None:
         bin_dir = unprivileged.installation_for(account, bin_dir)
@@ -320,12 +354,19 @@ def _ensure_database(server: Server) -> None:
 
 
 def _remove_socket_dir(folder: Path) -> None:
-    """Remove a folder that :meth:`_Cluster._make_socket_dir` made, and nothing but sockets with it."""
+    """Remove a folder that :meth:`_Cluster._make_socket_dir` made, with its sockets, unless a server listens there."""
     if folder.name.startswith("chat-schema-"):
         with contextlib.suppress(OSError):
-            for socket in folder.glob(".s.PGSQL.*"):
-                socket.unlink()
-            folder.rmdir()
+            sockets = list(folder.glob(".s.PGSQL.*"))
+            if not any(map(_is_listened_to, sockets)):
+                for path in sockets:
+                    path.unlink()
+                folder.rmdir()
+
+
+def _is_listened_to(path: Path) -> bool:
+    with contextlib.closing(socket.socket(socket.AF_UNIX)) as client:
+        return client.connect_ex(str(path)) == 0
 
 
 def _is_alive(pid: int) -> bool:
@@ -347,6 +388,20 @@ def _is_postgres(pid: str) -> bool:
         return os.path.basename(Path("/proc", pid, "cmdline").read_bytes().split(b"\0")[0]) == b"postgres"
     except OSError:
         return False
+
+
+def _stands_in(pid: str, folder: Path, account: unprivileged.Account | None) -> bool:
+    """Tell whether the current folder of a process is this one, as a server's is from its first moment to its last.
+
+    Asked as ``account``, because root in a container may not look at another account's processes.
+    """
+    if sys.platform == "darwin":
+        said = subprocess.run(
+            ["/usr/sbin/lsof", "-a", "-d", "cwd", "-p", pid, "-Fn"], capture_output=True, text=True, check=False
+        )
+        stands = [line[1:] for line in said.stdout.splitlines() if line.startswith("n")]
+        return any(os.path.realpath(each) == os.path.realpath(folder) for each in stands)
+    return unprivileged.holds(account, '[ "/proc/$1/cwd" -ef "$2" ]', pid, folder)
 
 
 @contextlib.contextmanager
@@ -391,5 +446,5 @@ def _explained(data_dir: Path) -> Iterator[None]:
     except OSError as error:
         raise EmbeddedServerError(
             f"The embedded PostgreSQL cannot keep its data in {data_dir}, so nothing was run: {error}\n"
-            "Run the command where you may write, or set DATABASE_URL."
+            "Mend that, run the command where you may write, or set DATABASE_URL."
         ) from error

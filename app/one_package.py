@@ -1,7 +1,7 @@
-"""``app.models`` is ``chat_schema.models``: one module under two names, so that no class exists twice.
+"""In a checkout ``app.models`` is ``chat_schema.models``: one module under two names, so that no class exists twice.
 
 Twice would be two registries of models, whose instances do not fit together, and two error classes of one name. The
-modules belong to ``chat_schema``, and ``app`` lends them its name: of the two only that one can be another package's.
+modules belong to ``chat_schema``, the name that is installed; ``app`` is what their folder is called in a checkout.
 """
 
 from __future__ import annotations

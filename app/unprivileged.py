@@ -2,8 +2,7 @@
 
 The account is the owner of what the program works on, else ``nobody``. No owner or mode of an existing folder
 is changed to let it through. What it cannot reach is put under ``/var/lib/chat-schema``, which root alone can
-write to: in a stable place for each path, and not in the system's temporary folder, whose clean-up would take
-single files out of it.
+write to, and not in the system's temporary folder, whose clean-up would take single files out of it.
 
 Everybody else simply is who they are: the account is then None, and reaches everything.
 """
@@ -60,7 +59,12 @@ def hand_over(folder: Path, account: Account | None) -> None:
 
 def reaches(account: Account | None, path: Path) -> bool:
     """Tell whether ``account`` may go through the folder, or execute the program, at ``path``."""
-    return account is None or subprocess.run(["test", "-x", path], **run_as(account)).returncode == 0
+    return account is None or holds(account, '[ -x "$1" ]', path)
+
+
+def holds(account: Account | None, condition: str, *arguments: str | Path) -> bool:
+    """Tell whether a condition of the shell, which PATH has no part in, holds for ``account``."""
+    return subprocess.run(["/bin/sh", "-c", condition, "sh", *arguments], **run_as(account)).returncode == 0
 
 
 def make_folder(folder: Path, account: Account | None) -> None:
@@ -70,11 +74,6 @@ def make_folder(folder: Path, account: Account | None) -> None:
         folder.mkdir(exist_ok=True)
         if account is not None:
             folder.chmod(0o755)
-
-
-def place_for(path: Path) -> Path:
-    """Return the path that stands in for ``path`` under :data:`FOLDER`."""
-    return FOLDER / _digest(path) / path.name
 
 
 def installation_for(account: Account, bin_dir: Path) -> Path:

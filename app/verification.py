@@ -17,61 +17,73 @@ from alembic.util import CommandError
 from . import catalog
 from .catalog import Difference, Examination, has_auth_users, load_expected
 from .database import INTERNAL_SCHEMA
+from .online.unfinished import noted_in
 from .roles import Roles, recorded_roles
+from .version_table import several_revisions
 
-# What must never be found, whoever wrote since: each query counts the rows that break the rule.
+# What must never be found, whoever wrote since: each query counts the rows that break the rules of its key, in their
+# order, and reads a table of messages once for all of them.
 INVARIANTS = {
-    "accounts in auth.users without a row in users": """
+    ("accounts in auth.users without a row in users",): """
         SELECT count(*) FROM chat_internal.users_to_mend() AS m WHERE m.missing
     """,
-    "chat messages without a conversation": """
-        SELECT count(*) FROM public.chat_messages WHERE conversation_id IS NULL
+    (
+        "chat messages without a conversation",
+        "chat messages in another user's conversation",
+        "chat messages of another tenant than their conversation's",
+    ): """
+        SELECT count(*) FILTER (WHERE m.conversation_id IS NULL),
+               count(*) FILTER (WHERE c.user_id IS DISTINCT FROM m.user_id),
+               count(*) FILTER (WHERE c.id IS NOT NULL AND c.tenant_id IS DISTINCT FROM m.tenant_id)
+        FROM public.chat_messages AS m LEFT JOIN public.conversations AS c ON c.id = m.conversation_id
     """,
-    "chat messages in another user's conversation": """
-        SELECT count(*) FROM public.chat_messages AS m
-        WHERE NOT EXISTS (
-          SELECT FROM public.conversations AS c WHERE c.id = m.conversation_id AND c.user_id = m.user_id
-        )
-    """,
-    "users with chat messages and no conversation": """
+    # The few who have no conversation are looked up in the index: not every message is read for them.
+    ("users with chat messages and no conversation",): """
         SELECT count(*) FROM public.users AS u
-        WHERE EXISTS (SELECT FROM public.chat_messages AS m WHERE m.user_id = u.id)
-          AND NOT EXISTS (SELECT FROM public.conversations AS c WHERE c.user_id = u.id)
+        WHERE NOT EXISTS (SELECT FROM public.conversations AS c WHERE c.user_id = u.id)
+          AND (SELECT true FROM public.chat_messages AS m WHERE m.user_id = u.id LIMIT 1)
     """,
-    "messages in another user's conversation": """
-        SELECT count(*) FROM public.messages AS m
-        WHERE NOT EXISTS (
-          SELECT FROM public.conversations AS c WHERE c.id = m.conversation_id AND c.user_id = m.user_id
+    # A sequence gives each message a seq of its own, so that hardly ever one is there twice. Of 64 numbers in a row it
+    # is enough to keep which were seen: only where one was seen again, messages are grouped by conversation.
+    (
+        "messages in another user's conversation",
+        "messages of another tenant than their conversation's",
+        "messages whose place in their conversation is not settled",
+    ): """
+        WITH looked_at AS MATERIALIZED (
+          SELECT m.numbers, count(*) AS found, bit_or(m.number) AS seen,
+                 count(*) FILTER (WHERE m.of_another_user) AS of_another_user,
+                 count(*) FILTER (WHERE m.of_another_tenant) AS of_another_tenant
+          FROM (
+            SELECT m.seq >> 6 AS numbers, 1::bigint << (m.seq & 63)::integer AS number,
+                   c.user_id IS DISTINCT FROM m.user_id AS of_another_user,
+                   c.id IS NOT NULL AND c.tenant_id IS DISTINCT FROM m.tenant_id AS of_another_tenant
+            FROM public.messages AS m LEFT JOIN public.conversations AS c ON c.id = m.conversation_id
+            OFFSET 0  -- else the planner takes every message for a group of its own, and sorts them
+          ) AS m
+          GROUP BY m.numbers
+        ), twice AS MATERIALIZED (
+          SELECT l.numbers FROM looked_at AS l WHERE l.found <> bit_count(l.seen::bit(64))
         )
+        SELECT coalesce(sum(l.of_another_user), 0), coalesce(sum(l.of_another_tenant), 0),
+               CASE WHEN EXISTS (SELECT FROM twice) THEN (
+                 SELECT count(*) FROM (
+                   SELECT FROM public.messages AS m WHERE m.seq >> 6 IN (SELECT t.numbers FROM twice AS t)
+                   GROUP BY m.conversation_id, m.seq HAVING count(*) > 1
+                 ) AS tied
+               ) ELSE 0 END
+        FROM looked_at AS l
     """,
-    "messages of another tenant than their conversation's": """
-        SELECT count(*) FROM public.messages AS m
-        JOIN public.conversations AS c ON c.id = m.conversation_id WHERE c.tenant_id IS DISTINCT FROM m.tenant_id
-    """,
-    "chat messages of another tenant than their conversation's": """
-        SELECT count(*) FROM public.chat_messages AS m
-        JOIN public.conversations AS c ON c.id = m.conversation_id WHERE c.tenant_id IS DISTINCT FROM m.tenant_id
-    """,
-    "messages whose place in their conversation is not settled": """
-        SELECT count(*) FROM (
-          SELECT FROM public.messages AS m GROUP BY m.conversation_id, m.seq HAVING count(*) > 1
-        ) AS tied
-    """,
-    "kept chat_sessions arrays without their conversation": """
+    ("kept chat_sessions arrays without their conversation",): """
         SELECT count(*) FROM chat_internal.chat_session_arrays AS a
         WHERE NOT EXISTS (
           SELECT FROM public.conversations AS c WHERE c.id = a.session_id AND c.user_id = a.user_id
         )
     """,
-    "session messages in another user's session": """
-        SELECT count(*) FROM public.conversation_messages AS m
-        WHERE NOT EXISTS (
-          SELECT FROM public.conversation_sessions AS s WHERE s.id = m.session_id AND s.user_id = m.user_id
-        )
-    """,
-    "session messages with another brand than their session's": """
-        SELECT count(*) FROM public.conversation_messages AS m
-        JOIN public.conversation_sessions AS s ON s.id = m.session_id WHERE s.brand_id <> m.brand_id
+    ("session messages in another user's session", "session messages with another brand than their session's"): """
+        SELECT count(*) FILTER (WHERE s.user_id IS DISTINCT FROM m.user_id),
+               count(*) FILTER (WHERE s.brand_id <> m.brand_id)
+        FROM public.conversation_messages AS m LEFT JOIN public.conversation_sessions AS s ON s.id = m.session_id
     """,
 }
 
@@ -117,14 +129,16 @@ class Check:
 def verify(connection: sa.Connection, config: Config) -> Iterator[Check]:
     """Yield one :class:`Check` after another; all but the revision is looked at only where that is head."""
     head = ScriptDirectory.from_config(config).get_current_head()
-    current = _current_revision(connection)
-    at_head = current == head
-    yield Check(
-        "revision",
-        str(current or "none"),
-        () if at_head else (f"the head of this package is {head}: run `chat-schema upgrade head`",),
-    )
-    if not at_head:
+    current = _current_revisions(connection)
+    problems = []
+    if len(current) > 1:
+        problems.append(several_revisions(current))
+    elif current != [head]:
+        problems.append(f"the head of this package is {head}: run `chat-schema upgrade head`")
+    if (left := noted_in(connection, INTERNAL_SCHEMA)) is not None:
+        problems.append(f"`{left}` was begun and has not ended: run it again to go on, or the other way to undo it")
+    yield Check("revision", ", ".join(current) or "none", tuple(problems))
+    if problems:
         return
     hosted = has_auth_users(connection)
     yield Check("platform", "users mirrors auth.users" if hosted else "users stands alone: there is no auth.users")
@@ -148,10 +162,21 @@ def verify(connection: sa.Connection, config: Config) -> Iterator[Check]:
         notes=(*kept, *(f"{each.name}: {each.says}" for each in found.noted), *map(_short, found.own)),
         kept=found.kept,
     )
-    for name, query in INVARIANTS.items():
-        count = connection.scalar(sa.text(query)) or 0
-        mend = f": run `{REMEDIES[name]}`" if name in REMEDIES else ""
-        yield Check(name, f"{count:,}", (f"{count:,} rows break this rule{mend}",) if count else ())
+    for names, query in INVARIANTS.items():
+        for name, count in zip(names, connection.execute(sa.text(query)).one(), strict=True):
+            mend = f": run `{REMEDIES[name]}`" if name in REMEDIES else ""
+            yield Check(name, f"{count:,}", (f"{count:,} rows break this rule{mend}",) if count else ())
+
+
+def refuse_differences(connection: sa.Connection) -> None:
+    """Raise :class:`alembic.util.CommandError`, with what mends each, when the catalog at head is not as expected."""
+    found = _examined(connection).catalog
+    if found:
+        raise CommandError(
+            "Every revision was run and the database is at head, but its catalog is not what the package expects:\n- "
+            + "\n- ".join(map(str, found))
+            + "\nMend it by these statements, then run `chat-schema verify`."
+        )
 
 
 def keep(connection: sa.Connection, identities: Sequence[str]) -> list[str]:
@@ -202,9 +227,8 @@ def _as_json(difference: Difference) -> dict[str, Any]:
     }
 
 
-def _current_revision(connection: sa.Connection) -> str | None:
-    """Return the revision, or all of them where there is more than the one that there should be."""
+def _current_revisions(connection: sa.Connection) -> list[str]:
     table = f"{INTERNAL_SCHEMA}.alembic_version"
     if connection.scalar(sa.text("SELECT to_regclass(:table)"), {"table": table}) is None:
-        return None
-    return ", ".join(sorted(connection.scalars(sa.text(f"SELECT version_num FROM {table}")))) or None
+        return []
+    return sorted(connection.scalars(sa.text(f"SELECT version_num FROM {table}")))

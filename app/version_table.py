@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 
 import sqlalchemy as sa
 from alembic.script import ScriptDirectory
 from alembic.util import CommandError
 
 from .database import INTERNAL_SCHEMA, require_rights
+from .online.unfinished import TABLE as UNFINISHED
+from .roles import Roles
 
 _VERSION = sa.Table("alembic_version", sa.MetaData(schema=INTERNAL_SCHEMA), sa.Column("version_num", sa.String))
 _EMPTY_AND_OURS = sa.text(
@@ -55,6 +57,20 @@ STRANGERS_SCRIPT = f"""
     $$
 """
 
+# Nothing of a stranger's is read before it is known that there is none: a rule or a policy of theirs would run.
+_IS_OURS = f"""
+    SELECT CASE WHEN pg_catalog.has_schema_privilege(pg_catalog.to_regnamespace('{INTERNAL_SCHEMA}'), 'USAGE') THEN
+      pg_catalog.has_table_privilege(pg_catalog.to_regclass('{INTERNAL_SCHEMA}.alembic_version'), 'SELECT')
+      AND pg_catalog.has_table_privilege(pg_catalog.to_regclass('{INTERNAL_SCHEMA}.role_names'), 'SELECT')
+      AND pg_catalog.to_regclass('{INTERNAL_SCHEMA}.{UNFINISHED}') IS NULL
+      AND NOT EXISTS ({_STRANGERS})
+    END
+"""
+_STANDS = f"""
+    SELECT ARRAY(SELECT v.version_num::text FROM {INTERNAL_SCHEMA}.alembic_version AS v) AS revisions,
+           (SELECT pg_catalog.json_object_agg(r.logical, r.actual) FROM {INTERNAL_SCHEMA}.role_names AS r) AS roles
+"""
+
 
 @contextlib.contextmanager
 def version_table(connection: sa.Connection) -> Iterator[None]:
@@ -77,6 +93,16 @@ def version_table(connection: sa.Connection) -> Iterator[None]:
                 _drop_at_base(connection)
         raise
     _drop_at_base(connection)
+
+
+def roles_where_at(connection: sa.Connection, revisions: Collection[str]) -> Roles | None:
+    """Return the recorded roles where the database stands at these revisions, None where a run has to look closer.
+
+    Asks twice, takes no lock that anybody waits for, and leaves no transaction open.
+    """
+    stands = connection.execute(sa.text(_STANDS)).one() if connection.scalar(sa.text(_IS_OURS)) else None
+    connection.rollback()
+    return Roles(**stands.roles) if stands and stands.roles and sorted(stands.revisions) == sorted(revisions) else None
 
 
 def refuse_strangers(connection: sa.Connection) -> None:
@@ -103,17 +129,29 @@ def refuse_strangers(connection: sa.Connection) -> None:
     )
 
 
-def refuse_unknown_revision(connection: sa.Connection, script: ScriptDirectory) -> None:
-    """Raise :class:`alembic.util.CommandError` when the database stands at a revision that this package has not."""
+def refuse_wrong_revision(connection: sa.Connection, script: ScriptDirectory) -> None:
+    """Raise :class:`alembic.util.CommandError` at two revisions, or at one that this package does not have."""
     if not sa.inspect(connection).has_table(_VERSION.name, INTERNAL_SCHEMA):
         return
+    found = sorted(connection.scalars(sa.select(_VERSION.c.version_num)))
+    if len(found) > 1:
+        raise CommandError(f"Nothing was run: {several_revisions(found)}")
     known = {revision.revision for revision in script.walk_revisions()}
-    unknown = sorted(set(connection.scalars(sa.select(_VERSION.c.version_num))) - known)
+    unknown = [revision for revision in found if revision not in known]
     if unknown:
         raise CommandError(
             f"The database is at revision {', '.join(unknown)}, which this version of chat-schema does not have, so "
             "nothing was run. A newer version has migrated it: install that one, then run the command again."
         )
+
+
+def several_revisions(found: Sequence[str]) -> str:
+    """Say what is wrong with a version table that holds all these revisions, and how it is mended."""
+    return (
+        f"the version table {INTERNAL_SCHEMA}.alembic_version holds {len(found)} rows ({', '.join(found)}), and a "
+        "database is at one revision: no command can tell which. Find out which one it is, then run `chat-schema stamp "
+        "--purge REVISION`."
+    )
 
 
 def _drop_at_base(connection: sa.Connection) -> None:

@@ -1,7 +1,4 @@
-"""chat-schema under the name that cannot collide: ``from chat_schema.models import Conversation``.
-
-In a checkout the modules stand in the folder ``app`` beside this one; a wheel has a copy of them here.
-"""
+"""chat-schema in a checkout: the modules of ``chat_schema`` stand in the folder ``app`` beside this one."""
 
 from pathlib import Path
 

@@ -5,8 +5,9 @@ What:   adopt_table() moves the table that a revision has built in chat_internal
         validations), finish_adoption() ends it.
 Why:    the strong lock is held for catalog work alone. Indexes of ours that stand with another definition are renamed,
         built anew and then dropped, so that queries have one at any moment. All policies of the table give way (a
-        permissive one left over would open it), each named in the log, and so do triggers that ours replace. Where we
-        grant by column, the application's own columns keep what our roles were granted on them.
+        permissive one left over would open it), each named in the log, and so do triggers that ours replace. What the
+        team's own roles may see stays (0001ca). Where we grant by column, the application's own columns keep what our
+        roles were granted on them.
 Locks:  none here; adopt_table() and finish_adoption() take AccessExclusive on their table, an instant.
 Undone: the functions are dropped.
 
@@ -24,7 +25,7 @@ depends_on = None
 FUNCTIONS = (
     "replaced_uniques(text)",
     "adopt_indexes(text)",
-    "adopt_triggers(text)",
+    "drop_replaced_triggers(text)",
     "adopt_rights(text)",
     "adopt_table(text)",
     "adoption_steps(text)",
@@ -71,7 +72,8 @@ def upgrade() -> None:
           END LOOP;
           FOR i IN SELECT * FROM chat_internal.replaced_uniques(p_table) LOOP
             PERFORM chat_internal.change(p_table, pg_catalog.format('constraint %I gives way to an index', i.name), '',
-              pg_catalog.format('ALTER TABLE %s ADD CONSTRAINT %I %s', v_table, i.name, i.text));
+              pg_catalog.format('ALTER TABLE %1$s DROP CONSTRAINT IF EXISTS %2$I, ADD CONSTRAINT %2$I %3$s',
+                                v_table, i.name, i.text));
           END LOOP;
         END
         $$;
@@ -90,7 +92,7 @@ def upgrade() -> None:
                 AND chat_internal.index_text(n.indexrelid, '-') = chat_internal.index_text(o.conindid, '-'))
         $$;
 
-        CREATE FUNCTION chat_internal.adopt_triggers(p_table text) RETURNS void
+        CREATE FUNCTION chat_internal.drop_replaced_triggers(p_table text) RETURNS void
         LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
         DECLARE
           v_table text := 'public.' || pg_catalog.quote_ident(p_table);
@@ -112,17 +114,6 @@ def upgrade() -> None:
               g.text || CASE g.enabled WHEN 'O' THEN ''
                 ELSE pg_catalog.format('; ALTER TABLE %s DISABLE TRIGGER %I', v_table, g.name) END);
           END LOOP;
-          FOR g IN
-            SELECT n.tgname AS name, pg_catalog.replace(pg_catalog.pg_get_triggerdef(n.oid), ' ON chat_internal.',
-                                                        ' ON public.') AS text
-            FROM pg_catalog.pg_trigger AS n
-            WHERE n.tgrelid = ('chat_internal.' || p_table)::regclass AND NOT n.tgisinternal
-              AND NOT EXISTS (SELECT FROM pg_catalog.pg_trigger AS o
-                              WHERE o.tgrelid = v_table::regclass AND o.tgname = n.tgname)
-          LOOP
-            PERFORM chat_internal.change(p_table, pg_catalog.format('trigger %I created', g.name), g.text,
-              pg_catalog.format('DROP TRIGGER %I ON %s', g.name, v_table));
-          END LOOP;
         END
         $$;
 
@@ -133,11 +124,15 @@ def upgrade() -> None:
           v_new regclass := ('chat_internal.' || pg_catalog.quote_ident(p_table))::regclass;
           v_old regclass := ('public.' || pg_catalog.quote_ident(p_table))::regclass;
           v_class pg_catalog.pg_class;
+          v_open boolean;  -- whether it had no row level security
           p record;
           v_wanted text;
           v_granted text;
         BEGIN
           SELECT c.* INTO v_class FROM pg_catalog.pg_class AS c WHERE c.oid = v_old;
+          v_open := NOT v_class.relrowsecurity OR EXISTS (
+            SELECT FROM chat_internal.adopted AS a
+            WHERE a.object = p_table AND a.what = 'row level security enabled');
           IF NOT v_class.relrowsecurity THEN
             PERFORM chat_internal.change(p_table, 'row level security enabled',
               pg_catalog.format('ALTER TABLE %s ENABLE ROW LEVEL SECURITY', v_old),
@@ -148,11 +143,16 @@ def upgrade() -> None:
               pg_catalog.format('ALTER TABLE %s NO FORCE ROW LEVEL SECURITY', v_old),
               pg_catalog.format('ALTER TABLE %s FORCE ROW LEVEL SECURITY', v_old));
           END IF;
+          IF NOT v_open THEN
+            PERFORM chat_internal.keep_policies(p_table);
+          END IF;
           FOR p IN
             SELECT o.polname AS name, chat_internal.policy_text(o.oid, v_old) AS text
             FROM pg_catalog.pg_policy AS o WHERE o.polrelid = v_old AND chat_internal.policy_text(o.oid, v_old)
               NOT IN (SELECT chat_internal.policy_text(n.oid, v_old) FROM pg_catalog.pg_policy AS n
                       WHERE n.polrelid = v_new)
+              AND NOT EXISTS (SELECT FROM chat_internal.kept AS k
+                              WHERE k.object = pg_catalog.concat_ws(' ', 'policy', v_old::oid, o.polname))
             ORDER BY o.polname
           LOOP
             PERFORM chat_internal.change(p_table, pg_catalog.format('policy %I dropped', p.name),
@@ -166,6 +166,12 @@ def upgrade() -> None:
           LOOP
             PERFORM chat_internal.change(p_table, pg_catalog.format('policy %I created', p.name), p.text,
               pg_catalog.format('DROP POLICY %I ON %s', p.name, v_old));
+          END LOOP;
+          FOR p IN
+            SELECT g.privilege, pg_catalog.array_agg(g.role) AS roles FROM chat_internal.granted(v_old) AS g
+            WHERE v_open GROUP BY g.privilege ORDER BY g.privilege
+          LOOP
+            PERFORM chat_internal.admit(p_table, p_table, p.privilege, p.roles);
           END LOOP;
           v_granted := chat_internal.grants_of('TABLE', v_old::text, v_class.relowner, v_class.relacl, v_old);
           SELECT chat_internal.grants_of('TABLE', v_old::text, c.relowner, c.relacl, c.oid) INTO v_wanted
@@ -192,6 +198,7 @@ def upgrade() -> None:
         DECLARE
           v_new regclass := ('chat_internal.' || pg_catalog.quote_ident(p_table))::regclass;
           v_old regclass := pg_catalog.to_regclass('public.' || pg_catalog.quote_ident(p_table));
+          g record;
         BEGIN
           IF v_old IS NULL THEN
             PERFORM chat_internal.change(p_table, 'created',
@@ -206,9 +213,19 @@ def upgrade() -> None:
           END IF;
           EXECUTE pg_catalog.format('LOCK TABLE %s IN ACCESS EXCLUSIVE MODE', v_old);
           PERFORM chat_internal.change(p_table, 'adopted', '', '');
-          PERFORM chat_internal.adopt_triggers(p_table);
+          PERFORM chat_internal.drop_replaced_triggers(p_table);
           PERFORM chat_internal.adopt_constraints(p_table);
           PERFORM chat_internal.adopt_indexes(p_table);
+          FOR g IN  -- now that the table has the columns they name
+            SELECT n.tgname AS name, pg_catalog.replace(pg_catalog.pg_get_triggerdef(n.oid), ' ON chat_internal.',
+                                                        ' ON public.') AS text
+            FROM pg_catalog.pg_trigger AS n
+            WHERE n.tgrelid = v_new AND NOT n.tgisinternal
+              AND NOT EXISTS (SELECT FROM pg_catalog.pg_trigger AS o WHERE o.tgrelid = v_old AND o.tgname = n.tgname)
+          LOOP
+            PERFORM chat_internal.change(p_table, pg_catalog.format('trigger %I created', g.name), g.text,
+              pg_catalog.format('DROP TRIGGER %I ON %s', g.name, v_old));
+          END LOOP;
         END
         $$;
 
@@ -230,6 +247,13 @@ def upgrade() -> None:
               AND NOT EXISTS (
                 SELECT FROM pg_catalog.pg_constraint AS k
                 WHERE k.conrelid = o.attrelid AND k.conname = 'ck_' || p_table || '_' || o.attname || '_present')
+          ), missing_check AS (
+            SELECT o.oid::regclass AS tab, n.conname AS name, pg_catalog.pg_get_constraintdef(n.oid) AS text
+            FROM pg_catalog.pg_constraint AS n
+            JOIN pg_catalog.pg_class AS o ON o.oid = pg_catalog.to_regclass('public.' || p_table)
+            WHERE n.conrelid = pg_catalog.to_regclass('chat_internal.' || p_table) AND n.contype = 'c'
+              AND NOT EXISTS (SELECT FROM pg_catalog.pg_constraint AS k
+                              WHERE k.conrelid = o.oid AND k.conname = n.conname)
           ), step (place, name, text) AS (
             SELECT 1, n.name, pg_catalog.format('DROP INDEX CONCURRENTLY public.%I', n.name)
             FROM new_index AS n JOIN pg_catalog.pg_index AS o ON o.indexrelid = n.old WHERE NOT o.indisvalid
@@ -243,6 +267,10 @@ def upgrade() -> None:
             SELECT 3, p.name, pg_catalog.format('ALTER TABLE %s ADD CONSTRAINT %I CHECK (%I IS NOT NULL) NOT VALID',
                                                 p.tab, p.name, p.col)
             FROM proof AS p
+            UNION ALL
+            SELECT s.place, m.name, pg_catalog.format(s.text, m.tab, m.name, m.text)
+            FROM missing_check AS m, (VALUES (3, 'ALTER TABLE %s ADD CONSTRAINT %I %s NOT VALID'),
+              (4, 'ALTER TABLE %s VALIDATE CONSTRAINT %I')) AS s (place, text)
             UNION ALL
             SELECT 4, p.name, pg_catalog.format('ALTER TABLE %s VALIDATE CONSTRAINT %I', p.tab, p.name) FROM proof AS p
             UNION ALL

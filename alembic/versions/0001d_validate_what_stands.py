@@ -13,13 +13,13 @@ Locks:  AccessShare while it looks; then ShareRowExclusive, an instant, on table
 Undone: the rights are given back, the functions are dropped.
 
 Revision ID: 0001d
-Revises: 0001c
+Revises: 0001cb
 """
 
 from alembic import op
 
 revision = "0001d"
-down_revision = "0001c"
+down_revision = "0001cb"
 branch_labels = None
 depends_on = None
 
@@ -173,6 +173,7 @@ def upgrade() -> None:
                                      y.typname)
             FROM pg_catalog.pg_type AS y
             WHERE y.typnamespace = 'public'::regnamespace AND y.typtype <> 'c' AND y.typname IN {ours};
+          RETURN QUERY SELECT o FROM chat_internal.client_obstacles() AS o;
           RETURN QUERY SELECT o FROM chat_internal.code_obstacles() AS o;
           IF v_strange OR FOUND THEN
             RETURN;  -- to read rows would run what a view or a policy of theirs calls

@@ -28,6 +28,7 @@ FUNCTIONS = (
 
 # What is listed, and why it weakens our tables:
 #   constraints    are not validated or not enforced
+#   policies       let others at rows; those that adoption kept for the team's own roles, or made for them, are noted
 #   rules          run other statements instead of ours
 #   triggers       call a function of another role, which can change it at any time, or one that sets no search_path
 #   readers        views that read our tables as their owner, materialized views: policies do not bind who reads them
@@ -137,6 +138,22 @@ def upgrade() -> None:
           FROM ours AS o JOIN pg_catalog.pg_constraint AS k ON k.conrelid = o.oid
           WHERE k.contype IN ('c', 'f', 'p', 'u', 'x') AND (NOT k.convalidated
             OR EXISTS (SELECT FROM pg_catalog.pg_trigger AS g WHERE g.tgconstraint = k.oid AND g.tgenabled <> 'O'))
+
+          UNION ALL
+          SELECT 'policies', pg_catalog.format('%I on %s', p.polname, o.name),
+            'decides for ' || w.names || ', as before',
+            pg_catalog.jsonb_build_object('command', CASE p.polcmd WHEN 'r' THEN 'SELECT' WHEN 'a' THEN 'INSERT'
+                WHEN 'w' THEN 'UPDATE' WHEN 'd' THEN 'DELETE' ELSE 'ALL' END,
+              'permissive', p.polpermissive, 'roles', w.roles, 'using', pg_catalog.pg_get_expr(p.polqual, p.polrelid),
+              'check', pg_catalog.pg_get_expr(p.polwithcheck, p.polrelid)),
+            pg_catalog.concat_ws(' ', 'policy', o.oid, p.polname), true, false
+          FROM ours AS o JOIN pg_catalog.pg_policy AS p ON p.polrelid = o.oid
+          CROSS JOIN LATERAL (
+            SELECT pg_catalog.jsonb_agg(n.name ORDER BY n.name COLLATE "C") AS roles,
+                   pg_catalog.string_agg(n.name, ', ' ORDER BY n.name COLLATE "C") AS names
+            FROM (SELECT CASE r WHEN 0 THEN 'PUBLIC' ELSE pg_catalog.pg_get_userbyid(r) END::text AS name
+                  FROM pg_catalog.unnest(p.polroles) AS r) AS n
+          ) AS w
 
           UNION ALL
           SELECT DISTINCT 'rules', pg_catalog.format('%I on %I.%I', r.rulename, n.nspname, c.relname),

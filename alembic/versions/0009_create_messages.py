@@ -183,6 +183,15 @@ def adopt_messages() -> None:
         """
     )
     op.grant_only("FUNCTION chat_internal.fill_message_owner()")
+    op.entitle(  # by that trigger, and by the one that moves a conversation's updated_at
+        "messages",
+        "messages",
+        "INSERT",
+        [
+            *(f"SELECT ({column}) ON TABLE public.conversations" for column in ("id", "user_id", "updated_at")),
+            "UPDATE (updated_at) ON TABLE public.conversations",
+        ],
+    )
     op.order_adopted(
         "messages",
         """

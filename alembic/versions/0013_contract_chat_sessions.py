@@ -3,22 +3,22 @@
 What:   rename with everything that carries the name; the array column goes (chat_internal keeps the arrays); view
         chat_sessions reads the rows as arrays and takes inserts, whole-array updates and deletes.
 Why:    old clients go on with the statements they have, under the policies of the tables (security_invoker, and
-        triggers that run as the caller). No view with INSTEAD OF triggers takes INSERT ... ON CONFLICT. PostgREST
-        writes that where it knows a primary key and a plain INSERT where it does not, with the request's headers in
-        a setting; so the view hides its key, and an upsert is told by its header.
+        triggers that run as the caller). Columns that the application has added to the table are in the view too. The
+        view hides its key, see 0012b. Roles of the team's own that were granted the table are granted what takes its
+        place.
 Locks:  AccessExclusive on public.chat_sessions, ShareRowExclusive on public.messages, an instant: all of it is
         catalog work.
 Undone: the table has its name and its column back. An array whose rows nobody changed is given back byte for byte;
         the others are put together from the rows.
 
 Revision ID: 0013
-Revises: 0012a
+Revises: 0012b
 """
 
 from alembic import op
 
 revision = "0013"
-down_revision = "0012a"
+down_revision = "0012b"
 branch_labels = None
 depends_on = None
 
@@ -28,96 +28,60 @@ SET_ASIDE = """
       chat_internal.drop_readers('public.chat_sessions', %s, '%s'), ';')
 """
 
+READ = (
+    "SELECT ON TABLE public.messages",
+    "USAGE ON SCHEMA chat_internal",
+    "EXECUTE ON FUNCTION chat_internal.message_element(public.messages)",
+    "EXECUTE ON FUNCTION chat_internal.element_role(jsonb)",
+)
+WRITE = (  # an array is written by position, whatever stands there
+    *READ,
+    *(f"{command} ON TABLE public.messages" for command in ("INSERT", "UPDATE", "DELETE")),
+    "SELECT ON TABLE public.conversations",
+    "UPDATE (updated_at) ON TABLE public.conversations",
+    "EXECUTE ON FUNCTION chat_internal.store_session_messages(uuid, uuid, jsonb, timestamptz)",
+    "EXECUTE ON FUNCTION chat_internal.session_elements(jsonb, timestamptz)",
+    "EXECUTE ON FUNCTION chat_internal.element_time(jsonb)",
+)
+OLD_STATEMENTS = {
+    command: (f"{command} ON TABLE public.chat_sessions", *rights)
+    for command, rights in {"SELECT": READ, "INSERT": WRITE, "UPDATE": WRITE, "DELETE": ()}.items()
+}
+
 
 def upgrade() -> None:
     op.when("NOT chat_internal.is_adopted('conversations')", contract_chat_sessions)
     op.sql(
         """
-        CREATE VIEW public.chat_sessions WITH (security_invoker = true) AS
-        SELECT
-          CASE WHEN true THEN c.id END AS id,  -- the planner sees through it, PostgREST does not
-          c.tenant_id,
-          c.user_id,
-          coalesce(
-            (
-              SELECT pg_catalog.jsonb_agg(chat_internal.message_element(m.*) ORDER BY m.seq)
-              FROM public.messages AS m
-              WHERE m.conversation_id = c.id AND m.user_id = c.user_id
-            ),
-            '[]'
-          ) AS messages,
-          c.created_at,
-          c.updated_at
-        FROM public.conversations AS c;
-
-        CREATE FUNCTION chat_internal.write_chat_session() RETURNS trigger
-        LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
-        DECLARE
-          made public.conversations;
-          duplicates text := substring(
-            nullif(pg_catalog.current_setting('request.headers', true), '')::json ->> 'prefer'
-            FROM 'resolution=([a-z]+)-duplicates'
-          );
+        -- columns of the application's own come after ours
+        DO $do$
         BEGIN
-          IF TG_OP = 'DELETE' THEN
-            DELETE FROM public.conversations AS c WHERE c.id = OLD.id AND c.user_id = OLD.user_id;
-            RETURN OLD;
-          ELSIF TG_OP = 'INSERT' THEN
-            INSERT INTO public.conversations AS c (id, tenant_id, user_id, created_at, updated_at)
-            VALUES (
-              coalesce(NEW.id, pg_catalog.gen_random_uuid()),
-              NEW.tenant_id,
-              NEW.user_id,
-              coalesce(NEW.created_at, NEW.updated_at, pg_catalog.now()),
-              coalesce(NEW.updated_at, NEW.created_at, pg_catalog.now())
-            )
-            ON CONFLICT DO NOTHING
-            RETURNING c.* INTO made;
-            IF NOT FOUND THEN
-              IF duplicates = 'ignore' THEN
-                RETURN NULL;
-              ELSIF duplicates = 'merge' THEN  -- what was not sent is NULL here, and stays
-                UPDATE public.chat_sessions AS s
-                SET tenant_id = coalesce(NEW.tenant_id, s.tenant_id),
-                    messages = coalesce(NEW.messages, s.messages),
-                    created_at = coalesce(NEW.created_at, s.created_at),
-                    updated_at = coalesce(NEW.updated_at, s.updated_at)
-                WHERE s.id = NEW.id AND s.user_id = NEW.user_id
-                RETURNING s.tenant_id, s.messages, s.created_at, s.updated_at
-                INTO NEW.tenant_id, NEW.messages, NEW.created_at, NEW.updated_at;
-                IF FOUND THEN
-                  RETURN NEW;
-                END IF;
-              END IF;
-              RAISE unique_violation USING MESSAGE = 'a chat session with this id stands already';
-            END IF;
-            NEW.id := made.id;
-            NEW.messages := coalesce(NEW.messages, '[]');
-            NEW.created_at := made.created_at;
-            NEW.updated_at := made.updated_at;
-          ELSE
-            IF (NEW.id, NEW.user_id) IS DISTINCT FROM (OLD.id, OLD.user_id) THEN
-              RAISE EXCEPTION 'id and user_id of a chat session never change'
-                USING ERRCODE = 'feature_not_supported', HINT = 'Delete the session and insert another.';
-            END IF;
-            UPDATE public.conversations AS c
-            SET tenant_id = NEW.tenant_id,
-                created_at = coalesce(NEW.created_at, OLD.created_at),
-                updated_at = coalesce(NEW.updated_at, OLD.updated_at)
-            WHERE c.id = OLD.id AND c.user_id = OLD.user_id
-            RETURNING c.created_at, c.updated_at INTO NEW.created_at, NEW.updated_at;
-            IF NOT FOUND THEN
-              RETURN NULL;  -- deleted meanwhile: the statement counts no row, as on a table
-            END IF;
-          END IF;
-          IF TG_OP = 'INSERT' OR NEW.messages IS DISTINCT FROM OLD.messages THEN
-            PERFORM chat_internal.store_session_messages(
-              NEW.id, NEW.user_id, NEW.messages, CASE TG_OP WHEN 'INSERT' THEN NEW.created_at ELSE NEW.updated_at END
-            );
-          END IF;
-          RETURN NEW;
+          EXECUTE pg_catalog.format($view$
+            CREATE VIEW public.chat_sessions WITH (security_invoker = true) AS
+            SELECT
+              CASE WHEN true THEN c.id END AS id,  -- the planner sees through it, PostgREST does not
+              c.tenant_id,
+              c.user_id,
+              coalesce(
+                (
+                  SELECT pg_catalog.jsonb_agg(chat_internal.message_element(m.*) ORDER BY m.seq)
+                  FROM public.messages AS m
+                  WHERE m.conversation_id = c.id AND m.user_id = c.user_id
+                ),
+                '[]'
+              ) AS messages,
+              c.created_at,
+              c.updated_at%s
+            FROM public.conversations AS c
+          $view$, (
+            SELECT pg_catalog.string_agg(pg_catalog.format(', c.%I', a.attname), '' ORDER BY a.attnum)
+            FROM pg_catalog.pg_attribute AS a
+            WHERE a.attrelid = 'public.conversations'::regclass AND a.attnum > 0 AND NOT a.attisdropped
+              AND a.attname <> ALL ('{id,tenant_id,user_id,title,metadata,created_at,updated_at}')
+              AND NOT chat_internal.is_adopted('conversations')
+          ));
         END
-        $$;
+        $do$;
 
         CREATE TRIGGER chat_sessions_write INSTEAD OF INSERT OR UPDATE OR DELETE ON public.chat_sessions
         FOR EACH ROW EXECUTE FUNCTION chat_internal.write_chat_session();
@@ -136,13 +100,19 @@ def upgrade() -> None:
         """
     )
     op.release("readers of chat_sessions")  # views of the application's own, now on the view of that name
-    for function in ("write_chat_session()", "fill_message_owner()"):
-        op.grant_only(f"FUNCTION chat_internal.{function}")
+    op.grant_only("FUNCTION chat_internal.fill_message_owner()")
     op.grant_only(
         "chat_sessions",
         authenticated="SELECT, INSERT, UPDATE, DELETE",
         service_role="SELECT, INSERT, UPDATE, DELETE",
     )
+    op.when("NOT chat_internal.is_adopted('conversations')", entitle_old_clients)
+
+
+def entitle_old_clients() -> None:
+    """Let the team's own roles that were granted chat_sessions do through the view what they did on the table."""
+    for command, rights in OLD_STATEMENTS.items():
+        op.entitle("old clients of chat_sessions", "conversations", command, rights)
 
 
 def contract_chat_sessions() -> None:
@@ -197,12 +167,12 @@ def contract_chat_sessions() -> None:
 
 
 def downgrade() -> None:
+    op.release("old clients of chat_sessions")
     op.when("NOT chat_internal.is_adopted('conversations')", lambda: op.sql(SET_ASIDE % ("NULL", "becomes a table")))
     op.sql(
         """
         DROP VIEW public.chat_sessions;
         NOTIFY pgrst, 'reload schema';
-        DROP FUNCTION chat_internal.write_chat_session();
         """
     )
     op.when("NOT chat_internal.is_adopted('messages')", stop_filling_owners)

@@ -24,6 +24,16 @@ down_revision = "0013a"
 branch_labels = None
 depends_on = None
 
+USED_BY_THE_TRIGGERS = (
+    "SELECT ON TABLE public.conversations",
+    "INSERT ON TABLE public.conversations",
+    "UPDATE (updated_at) ON TABLE public.conversations",
+    "SELECT (user_id) ON TABLE public.chat_messages",
+    "SELECT (created_at) ON TABLE public.chat_messages",
+    "USAGE ON SCHEMA chat_internal",
+    "EXECUTE ON FUNCTION chat_internal.default_conversation(uuid)",
+)
+
 
 def upgrade() -> None:
     # the functions first: what clients wait for is the time from the first lock on chat_messages to the commit
@@ -81,6 +91,8 @@ def upgrade() -> None:
         "chat_messages", sa.Column("conversation_id", sa.Uuid(), nullable=True), if_not_exists=True, schema="public"
     )
     op.when("chat_internal.is_adopted('chat_messages.conversation_id')", give_way)
+    for command in ("INSERT", "UPDATE"):
+        op.entitle("chat_messages.conversation_id", "chat_messages", command, USED_BY_THE_TRIGGERS)
     op.sql(
         """
         SELECT chat_internal.change('chat_messages.tenant_id', 'adopted', '', '')

@@ -136,6 +136,9 @@ def upgrade() -> None:
         authenticated="SELECT, INSERT, UPDATE, DELETE",
         service_role="SELECT, INSERT, UPDATE, DELETE",
     )
+    op.entitle(  # by the trigger
+        "conversation_sessions", "conversation_sessions", "UPDATE", ["SELECT (id) ON TABLE public.brands"]
+    )
     op.adopt_table("conversation_sessions")
 
     op.adopt_function(
@@ -162,6 +165,7 @@ def upgrade() -> None:
     )
     for function in ("complete_conversation_session(uuid)", "cancel_conversation_session(uuid)"):
         op.grant_only(f"FUNCTION {function}", authenticated="EXECUTE", service_role="EXECUTE")
+        op.entitle(function, "conversation_sessions", "UPDATE", [f"EXECUTE ON FUNCTION public.{function}"])
     op.finish_table("conversation_sessions")
 
 

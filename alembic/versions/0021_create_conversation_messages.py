@@ -138,6 +138,16 @@ def upgrade() -> None:
         authenticated="SELECT, INSERT, UPDATE, DELETE",
         service_role="SELECT, INSERT, UPDATE, DELETE",
     )
+    op.entitle(  # by the trigger
+        "conversation_messages",
+        "conversation_messages",
+        "INSERT",
+        [
+            "SELECT (id) ON TABLE public.conversation_sessions",
+            "SELECT (user_id) ON TABLE public.conversation_sessions",
+            "UPDATE (last_activity_at) ON TABLE public.conversation_sessions",
+        ],
+    )
     op.adopt_table("conversation_messages")
 
     op.adopt_function(
@@ -205,6 +215,7 @@ def upgrade() -> None:
         "get_session_message_stats(uuid)",
     ):
         op.grant_only(f"FUNCTION {function}", authenticated="EXECUTE", service_role="EXECUTE")
+        op.entitle(function, "conversation_messages", "SELECT", [f"EXECUTE ON FUNCTION public.{function}"])
     for view in ("provider_usage_stats", "daily_message_volume"):
         op.grant_only(view, authenticated="SELECT", service_role="SELECT")
     op.when("chat_internal.is_adopted('conversation_messages')", follow_sessions)

@@ -72,7 +72,8 @@ def examine(connection: Connection, expected: Snapshot, roles: Roles) -> Examina
         owner = connection.scalar(text(queries.TABLE_OWNER))
         context = Context(owner, named, expected)
         comparison = compare(expected, snapshot, context)
-        parameters = {"logical": [*named], "actual": [*named.values()], "owner": owner}
+        tables = [identity.removeprefix("public.") for identity in expected["tables"]]
+        parameters = {"logical": [*named], "actual": [*named.values()], "owner": owner, "tables": tables}
         attributes = {row[0]: row[1] for row in connection.execute(text(queries.ROLES), parameters)}
         memberships = [
             Difference("memberships", identity, None, found, _membership(found), context)
@@ -185,8 +186,9 @@ def _unchanged(difference: Difference, recorded: Mapping[str, Any]) -> bool:
 def _readable(kind: str, properties: Mapping[str, Any]) -> dict[str, Any]:
     """Let texts that another version of PostgreSQL deparsed read alike."""
     read = dict(properties)
-    if read.get("definition"):
-        read["definition"] = (deparsed.view if kind == "readers" else deparsed.expression)(read["definition"])
+    for name in ("definition", "using", "check"):
+        if read.get(name):
+            read[name] = (deparsed.view if kind == "readers" else deparsed.expression)(read[name])
     return read
 
 

@@ -230,9 +230,10 @@ ROLES = """
     FROM unnest(CAST(:logical AS text[]), CAST(:actual AS text[])) AS w (logical, actual)
     JOIN pg_roles r ON r.rolname = w.actual"""
 
-# Memberships of the three roles in roles that may do more than they, and of others in the three: a login that
-# inherits service_role sees every row unasked, one with the ADMIN OPTION hands it on. Who may be both is the tables'
-# owner, the database's, superusers, and who may create roles. Since PostgreSQL 16 INHERIT is an option of each grant.
+# Memberships of the three roles in roles that may do more than they, and of others in the three. A policy that names a
+# role speaks to its members too, hence `:tables`. A login that inherits service_role sees every row unasked, one with
+# the ADMIN OPTION hands it on. Who may be both is the tables' owner, the database's, superusers, and who may create
+# roles. Since PostgreSQL 16 INHERIT is an option of each grant.
 MEMBERSHIPS = """
     WITH client AS (
         SELECT w.logical, r.oid, r.rolname
@@ -258,7 +259,11 @@ MEMBERSHIPS = """
                 OR r.rolbypassrls AND (c.logical <> 'service_role')
                 OR c.logical <> 'service_role'
                     AND r.oid IN (SELECT s.oid FROM client s WHERE s.logical = 'service_role')
-                OR c.logical = 'anon' AND r.oid IN (SELECT s.oid FROM client s WHERE s.logical = 'authenticated'))
+                OR c.logical = 'anon' AND r.oid IN (SELECT s.oid FROM client s WHERE s.logical = 'authenticated')
+                OR c.logical <> 'service_role' AND r.oid NOT IN (SELECT s.oid FROM client s) AND EXISTS (
+                    SELECT FROM pg_policy p JOIN pg_class t ON t.oid = p.polrelid
+                    WHERE t.relnamespace = to_regnamespace('public') AND t.relname = ANY(CAST(:tables AS text[]))
+                        AND r.oid = ANY(p.polroles)))
     ) g
     WHERE g.names IS NOT NULL
     UNION ALL

@@ -23,6 +23,7 @@ from .lock_retry import backend_pid, is_lock_error, pauses
 from .progress import Progress
 from .replicas import ReplicaWatch, replicas_are_hidden
 from .session import session_settings
+from .unfinished import StoppedError
 
 log = logging.getLogger("chat_schema")
 
@@ -108,8 +109,8 @@ def run(engine: sa.Engine, backfill: Backfill, options: Options) -> int:
             changed += _Walk(engine, control, backfill, options, resume=not sweep).run()
         else:
             raise CommandError(
-                f"{backfill.name}: rows of {backfill.table} still wait for their backfill after {_SWEEPS} sweeps; the "
-                "revision was not recorded and nothing was lost. A trigger that fills new rows is missing or disabled: "
+                f"{backfill.name}: rows of {backfill.table} still wait for their backfill after {_SWEEPS} sweeps. "
+                "A trigger that fills new rows is missing or disabled: "
                 "run `chat-schema verify` to see which, enable it, then run the upgrade again."
             )
         control.rollback()
@@ -118,6 +119,19 @@ def run(engine: sa.Engine, backfill: Backfill, options: Options) -> int:
         )
         control.commit()
     return changed
+
+
+def finished_batches(connection: sa.Connection) -> list[str]:
+    """Return the names of the backfills that have a position to go on from."""
+    if not sa.inspect(connection).has_table("backfill_progress", "chat_internal"):
+        return []
+    return list(connection.scalars(sa.text("SELECT name FROM chat_internal.backfill_progress ORDER BY name")))
+
+
+def forget_positions(connection: sa.Connection) -> None:
+    """Let every unfinished backfill begin anew: its rows, or its columns, are about to be undone."""
+    if finished_batches(connection):
+        connection.execute(sa.text("DELETE FROM chat_internal.backfill_progress"))
 
 
 class _Walk:
@@ -165,10 +179,7 @@ class _Walk:
             except KeyboardInterrupt:
                 self._stop.set()
                 pool.shutdown()
-                raise CommandError(
-                    f"{self._backfill.name} stopped at {self._progress.percent} %. What is done stays done: "
-                    "run it again to go on."
-                ) from None
+                raise StoppedError(f"{self._backfill.name} stopped at {self._progress.percent} %.") from None
             finally:
                 self._stop.set()
                 self._progress.close()
@@ -276,8 +287,8 @@ class _Walk:
         if give_up:
             raise CommandError(
                 f"{self._backfill.name} stopped at {self._progress.percent} %: a row was locked for "
-                f"{self._options.lock_retry_for:g} s, last by {watch.describe()}.\nWhat is done stays done. End that "
-                "transaction (SELECT pg_terminate_backend(pid);) or wait for it, then run the command again to go on."
+                f"{self._options.lock_retry_for:g} s, last by {watch.describe()}.\nEnd that transaction "
+                "(SELECT pg_terminate_backend(pid);) or wait for it, then run the command again."
             )
         self._progress.say(f"{self._backfill.name}: waits for a row locked by {watch.describe()}")
 

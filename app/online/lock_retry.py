@@ -8,15 +8,14 @@ statement.
 from __future__ import annotations
 
 import contextlib
-import functools
 import logging
 import random
 import time
-from collections.abc import Callable, Iterable, Iterator
-from typing import Any, cast
+from collections.abc import Callable, Iterator
+from typing import cast
 
 import sqlalchemy as sa
-from alembic.runtime.migration import MigrationContext, MigrationStep
+from alembic.runtime.migration import MigrationContext
 from alembic.util import CommandError
 from sqlalchemy.exc import DBAPIError
 
@@ -27,8 +26,6 @@ log = logging.getLogger("chat_schema")
 
 _LOCK_ERRORS = {"55P03", "40P01"}  # lock_not_available, deadlock_detected
 _LONGEST_PAUSE = 5.0
-
-Steps = Callable[[Any, MigrationContext], Iterable[MigrationStep]]
 
 
 def is_lock_error(error: DBAPIError) -> bool:
@@ -44,57 +41,39 @@ def pauses() -> Iterator[float]:
         ceiling = min(ceiling * 2, _LONGEST_PAUSE)
 
 
-def retrying(steps: Steps, options: Options) -> Steps:
-    """Wrap Alembic's ``fn`` so that each revision is retried on lock errors; the shape of the argument is kept."""
+def attempt(function: Callable[[], object], name: str, context: MigrationContext, options: Options) -> None:
+    """Call ``function``, which runs within the context's transaction, until no lock is in its way.
 
-    def retried(heads: Any, context: MigrationContext) -> Iterator[MigrationStep]:
-        for step in steps(heads, context):
-            if not context.as_sql:
-                step.migration_fn = _retry(step.migration_fn, str(step.short_log), context, options)
-            yield step
-
-    return retried
-
-
-def _retry(revision: Callable[..., Any], name: str, context: MigrationContext, options: Options) -> Callable[..., None]:
-    @functools.wraps(revision)  # Alembic logs the step by this function's name
-    def run(**arguments: Any) -> None:
-        deadline = time.monotonic() + options.lock_retry_for
-        watch: BlockerWatch | None = None
-        for attempt, pause in enumerate(pauses(), start=1):
-            connection = cast(sa.Connection, context.connection)  # online, see retrying()
-            with contextlib.ExitStack() as stack:
-                if attempt > 1:  # the first loss is often a passing one and not worth a second connection
-                    watch = stack.enter_context(
-                        BlockerWatch(connection.engine, backend_pid(connection), options.lock_timeout / 4)
-                    )
-                try:
-                    revision(**arguments)
-                    return
-                except DBAPIError as error:
-                    transaction = context._transaction
-                    if not is_lock_error(error) or transaction is None:
-                        raise
-                    transaction.rollback()
-                    lost = error
-            who = watch.describe() if watch else "looking who holds it"
-            if watch and time.monotonic() + pause > deadline:
-                raise CommandError(
-                    f"{name}: no lock within {options.lock_retry_for:g} s and {attempt} attempts; "
-                    f"last blocked by {who}.\nNothing of this revision was applied. End that transaction "
-                    "(SELECT pg_terminate_backend(pid);) or wait for it, then run the command again."
-                ) from lost
-            log.info(
-                "%s: lock not free within %.0f ms, attempt %d (%s)",
-                name,
-                options.lock_timeout * 1e3,
-                attempt,
-                who,
-            )
-            time.sleep(pause)
-            context._transaction = connection.begin()
-
-    return run
+    Raises :class:`alembic.util.CommandError`, with the sessions that hold the lock, when it was not free for too long.
+    """
+    deadline = time.monotonic() + options.lock_retry_for
+    watch: BlockerWatch | None = None
+    for number, pause in enumerate(pauses(), start=1):
+        connection = cast(sa.Connection, context.connection)  # online, see live.py
+        with contextlib.ExitStack() as stack:
+            if number > 1:  # the first loss is often a passing one and not worth a second connection
+                watch = stack.enter_context(
+                    BlockerWatch(connection.engine, backend_pid(connection), options.lock_timeout / 4)
+                )
+            try:
+                function()
+                return
+            except DBAPIError as error:
+                transaction = context._transaction
+                if not is_lock_error(error) or transaction is None:
+                    raise
+                transaction.rollback()
+                context._transaction = None
+                lost = error
+        who = watch.describe() if watch else "looking who holds it"
+        if watch and time.monotonic() + pause > deadline:
+            raise CommandError(
+                f"{name}: no lock within {options.lock_retry_for:g} s and {number} attempts; last blocked by {who}.\n"
+                "End that transaction (SELECT pg_terminate_backend(pid);) or wait for it, then run the command again."
+            ) from lost
+        log.info("%s: lock not free within %.0f ms, attempt %d (%s)", name, options.lock_timeout * 1e3, number, who)
+        time.sleep(pause)
+        context._transaction = connection.begin()
 
 
 def backend_pid(connection: sa.Connection) -> int:

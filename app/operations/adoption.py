@@ -1,6 +1,6 @@
 """Tables, views and functions that may stand already: made where they do not, brought into shape where they do.
 
-The work is done by functions in chat_internal (revisions 0001a to 0001c), so that it is the same online and offline.
+The work is done by functions in chat_internal (revisions 0001a to 0001ca), so that it is the same online and offline.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from .registry import is_offline, literal, operation, options_of, quoted, rows, 
 log = logging.getLogger("chat_schema")
 
 _ASIDE = "chat_internal"
+_BACKFILLS = _VALUES, _OWNERS = "values", "owners"
 
 
 @operation
@@ -142,7 +143,7 @@ def fill_adopted(
     _when_adopted(
         operations,
         table,
-        lambda: backfill(operations, f"values of {table}", table=table, alias="t", batch=batch, pending=pending),
+        lambda: backfill(operations, f"{_VALUES} of {table}", table=table, alias="t", batch=batch, pending=pending),
     )
 
 
@@ -185,7 +186,7 @@ def keep_what_stood(operations: Operations) -> None:
 def move(operations: Operations, table: str, batch: str, pending: str) -> None:
     """Backfill rows ``t`` whose owner is not that of what they hang on, if ``-x on-owner-mismatch=move`` says so."""
     if options_of(operations).moves_strays:
-        backfill(operations, f"owners of {table}", table=table, alias="t", batch=batch, pending=pending)
+        backfill(operations, f"{_OWNERS} of {table}", table=table, alias="t", batch=batch, pending=pending)
 
 
 @operation
@@ -272,6 +273,9 @@ def finish_table(operations: Operations, table: str) -> None:
         with outside_transaction(operations):
             for step in steps:
                 log.info("%s", step)
+                # others would queue behind it if it waited for its lock as a build may
+                short = options_of(operations).lock_timeout if " ADD CONSTRAINT " in step else 0
+                statement(operations, f"SET lock_timeout = '{short * 1000:.0f}ms'")
                 statement(operations, step)
     with _logged(operations, table):
         statement(operations, f"SELECT chat_internal.finish_adoption({literal(table)})")
@@ -284,6 +288,22 @@ def finish_table(operations: Operations, table: str) -> None:
 
 
 @operation
+def entitle(operations: Operations, adopted: str, table: str, command: str, rights: Sequence[str]) -> None:
+    """Give the team's own roles that hold ``command`` on ``table`` the ``rights`` that their old statements now need.
+
+    A right is written ``UPDATE (updated_at) ON TABLE public.conversations``; what a role has already it keeps. What is
+    given is journalled under ``adopted``, for :func:`release`. Lock: AccessExclusive, an instant, on a table whose
+    policies let such a role in.
+    """
+    with _logged(operations, adopted):
+        asked = ", ".join(literal(right) for right in rights)
+        statement(
+            operations,
+            f"SELECT chat_internal.entitle({literal(adopted)}, {literal(table)}, {literal(command)}, ARRAY[{asked}])",
+        )
+
+
+@operation
 def release_table(operations: Operations, table: str, what: str, lost: str = "true") -> None:
     """Undo :func:`adopt_table`: drop the table that the chain made, or give back the shape that it found.
 
@@ -291,6 +311,11 @@ def release_table(operations: Operations, table: str, what: str, lost: str = "tr
     shape cannot hold; ``what`` names them.
     """
     refuse_data_loss(operations, what, f"SELECT chat_internal.adoption_losses({literal(table)}, {literal(lost)})")
+    if not is_offline(operations):  # what an upgrade has left that did not come to its end
+        for left in (table, f"{table}_order"):
+            statement(operations, f"DROP TABLE IF EXISTS {quoted(operations, f'{_ASIDE}.{left}')}")
+        begun = ", ".join(literal(f"{backfilled} of {table}") for backfilled in _BACKFILLS)
+        statement(operations, f"DELETE FROM chat_internal.backfill_progress WHERE name IN ({begun})")
     release(operations, table)
 
 

@@ -60,22 +60,25 @@ def create_index_online(
         except IntegrityError as error:
             statement(operations, f"DROP INDEX CONCURRENTLY IF EXISTS {index}")
             raise CommandError(
-                f"{table} holds rows that are not unique in ({key}), so {name} could not be built and the revision was "
-                f"not recorded. Find them with: SELECT {key}, count(*) FROM {quoted(operations, table)}{condition} "
+                f"{table} holds rows that are not unique in ({key}), so {name} could not be built. "
+                f"Find them with: SELECT {key}, count(*) FROM {quoted(operations, table)}{condition} "
                 f"GROUP BY {key} HAVING count(*) > 1; mend them and run the upgrade again."
             ) from error
         if not _is_valid(operations, index):
-            raise CommandError(f"{name} was built INVALID; the revision was not recorded. Run the upgrade again.")
+            raise CommandError(f"{name} was built INVALID. Run the upgrade again.")
 
 
 @operation
 def drop_index_online(operations: Operations, name: str) -> None:
-    """Drop an index CONCURRENTLY, outside a transaction; one that is gone already is fine."""
+    """Drop an index CONCURRENTLY, outside a transaction; fine where none of that name is there, but another object."""
     if is_conditional(operations):
         statement(operations, f"DROP INDEX IF EXISTS {quoted(operations, name)}")
         return
+    index = quoted(operations, name)
+    if not is_offline(operations) and _is_valid(operations, index) is None:
+        return
     with outside_transaction(operations):
-        statement(operations, f"DROP INDEX CONCURRENTLY IF EXISTS {quoted(operations, name)}")
+        statement(operations, f"DROP INDEX CONCURRENTLY IF EXISTS {index}")
 
 
 @contextmanager

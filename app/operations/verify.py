@@ -19,7 +19,7 @@ def verify(operations: Operations, none_of: Mapping[str, str], figures: Mapping[
 
     Raises :class:`alembic.util.CommandError` that names every count that is not 0. Offline the script raises instead.
     """
-    advice = "The database stays usable at the revision before. Mend these rows, then run the upgrade again."
+    advice = "Mend these rows, then run the upgrade again."
     if is_offline(operations):
         for what, query in none_of.items():
             message = literal(f"Verification failed: % {what}. {advice}")

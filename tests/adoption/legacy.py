@@ -68,17 +68,23 @@ PLATFORM_ROLES = (
     "supabase_admin_like",
     "neon_owner",
     "plain_owner",
+    "app_rw",
+    "reporting",
 )
 
 
 @dataclass(frozen=True)
 class Start:
-    """A database to begin with: its file (None: empty), where it exists, and what its upgrade has to be told (-x)."""
+    """A database to begin with: its file (None: empty), where it exists, and what its upgrade has to be told (-x).
+
+    ``logins`` are those that an administrator has made for it.
+    """
 
     file: str | None
     platforms: tuple[str, ...]
     variables: Mapping[str, str] = field(default_factory=dict)
     options: tuple[str, ...] = ()
+    logins: tuple[str, ...] = ()
 
 
 MOVE = ("on-owner-mismatch=move",)
@@ -92,6 +98,8 @@ STARTS = {
     "3b-kept": Start("3b_chat_sessions_after.sql", SUPABASE, variables={"keep_messages": "1"}),
     "4a": Start("4a_brand_infinity_before.sql", SUPABASE),
     "4b": Start("4b_brand_infinity_after_031.sql", SUPABASE, options=MOVE),
+    "5": Start("5_supabase_profile_users.sql", SUPABASE),
+    "6": Start("6_app_login.sql", OTHERS, options=MOVE, logins=("app_rw", "reporting")),
 }
 
 
@@ -117,6 +125,8 @@ class Place:
     def load(self, start: str) -> None:
         """Load the starting point ``start`` as the login that migrates."""
         file, variables = STARTS[start].file, STARTS[start].variables
+        for login in STARTS[start].logins:
+            self.admin.execute(f"CREATE ROLE {login} LOGIN")
         if file is not None:
             psql(self.url, file, variables)
 

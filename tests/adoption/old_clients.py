@@ -1,12 +1,14 @@
 """The four applications as they were before they heard of this package, each doing all it ever does, turn after turn.
 
 Three of them reach the database through PostgREST: the login ``authenticator``, and in each transaction the role, the
-claims and the statement that PostgREST writes. The fourth is a server of its own, with the login that owns the tables.
+claims and the statement that PostgREST writes. The fourth is a server of its own, with the login that owns the tables
+or with one that was granted rights on them.
 Nothing here may be adapted to the new schema: these are the statements of clients that nobody has deployed anew.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import random
 import threading
@@ -180,14 +182,16 @@ class Auth:
     def close(self) -> None:
         self._connection.close()
 
-    def sign_up(self, email: str | None = None, *, phone: str | None = None, sso: bool = False) -> str:
+    def sign_up(
+        self, email: str | None = None, *, phone: str | None = None, sso: bool = False, full_name: str | None = None
+    ) -> str:
         """Return the id of a new account; without ``email`` and ``phone`` it is an anonymous one."""
-        user = str(uuid4())
+        user, told = str(uuid4()), json.dumps({"full_name": full_name} if full_name else {})
         self._connection.execute(
             "INSERT INTO auth.users (id, instance_id, aud, role, email, phone, raw_app_meta_data, raw_user_meta_data,"
             " created_at, updated_at, is_sso_user, is_anonymous) VALUES (%s, '00000000-0000-0000-0000-000000000000',"
-            " 'authenticated', 'authenticated', %s, %s, '{}', '{}', now(), now(), %s, %s)",
-            [user, email, phone, sso, email is None and phone is None],
+            " 'authenticated', 'authenticated', %s, %s, '{}', %s, now(), now(), %s, %s)",
+            [user, email, phone, told, sso, email is None and phone is None],
         )
         return user
 
@@ -311,6 +315,37 @@ class SoulPrintWithConversations(SoulPrint):
         assert conversation in [row["id"] for row in api.select(USER, "conversations", {}, "updated_at")]
         assert len(api.delete(USER, "conversations", {"id": conversation})) == 1
         assert api.select(USER, "chat_messages", {"conversation_id": conversation}) == []
+
+
+class Profiles(SoulPrint):
+    """The same beside profiles that the application's own trigger makes at sign-up; clients come with the anon key."""
+
+    def turn(self) -> None:
+        super().turn()
+        api, name = self.api, f"Person {random.random()}"  # noqa: S311  dice
+        somebody = self.auth.sign_up(f"{uuid4()}@example.test", full_name=name)
+        if self.place.platform == "supabase-all":  # elsewhere no client has a right on the table
+            profile = "SELECT id, full_name, avatar_url, preferences FROM public.users WHERE id = %s"
+            assert [row["full_name"] for row in api.request(somebody, profile, [somebody])] == [name]
+            changed = api.request(
+                somebody,
+                "UPDATE public.users SET avatar_url = 'a.png', preferences = '{\"dark\": true}' WHERE id = %s"
+                " RETURNING avatar_url, preferences",
+                [somebody],
+            )
+            assert changed == [{"avatar_url": "a.png", "preferences": {"dark": True}}]
+            assert api.request(USER, profile, [somebody]) == []
+            assert (
+                api.request(USER, "UPDATE public.users SET full_name = 'x' WHERE id = %s RETURNING id", [somebody])
+                == []
+            )
+        with contextlib.suppress(psycopg.errors.InsufficientPrivilege):
+            assert api.request(somebody, "SELECT full_name FROM public.users", role="anon") == []
+
+    def newcomer(self) -> str:
+        user = self.auth.sign_up(f"{uuid4()}@example.test", full_name="Newcomer")
+        self.auth.sign_in(user)
+        return user
 
 
 class ChatSessions(Hosted):
@@ -450,8 +485,11 @@ class CreativeSessions(Brands):
 class Todo(Client):
     """A server that keeps accounts of its own and has the owner's login: SQL as it stands in its repository."""
 
+    login: str | None = None
+
     def open(self) -> None:
-        self._session = self.place.chain.connect()
+        url = self.place.url_of(self.login) if self.login else self.place.url
+        self._session = psycopg.connect(libpq(url), autocommit=True, prepare_threshold=None)
 
     def close(self) -> None:
         self._session.close()
@@ -508,6 +546,41 @@ class Todo(Client):
         return {key: content for key, content in every if key in self.kept}
 
 
+class Service(Todo):
+    """The same server under a login that owns nothing; another login counts, and the owner's works beside them."""
+
+    login = "app_rw"
+
+    def open(self) -> None:
+        super().open()
+        self._reports = psycopg.connect(libpq(self.place.url_of("reporting")), autocommit=True, prepare_threshold=None)
+        self._owner = Todo(self.place)
+
+    def close(self) -> None:
+        super().close()
+        self._reports.close()
+        self._owner.close()
+
+    def turn(self) -> None:
+        super().turn()
+        newest = next(reversed(self.kept))
+        report = (
+            "SELECT u.email IS NOT NULL, c.title, m.content FROM messages AS m"
+            " JOIN conversations AS c ON c.id = m.conversation_id JOIN users AS u ON u.id = m.user_id WHERE m.id = %s"
+        )
+        assert self._reports.execute(report, [newest]).fetchall() == [(True, None, self.kept[newest])]
+        for table in ("users", "tasks", "conversations", "messages"):
+            counted = self._reports.execute(f"SELECT count(*) FROM {table}".encode()).fetchone()
+            assert counted is not None
+            assert counted[0] > 1
+            try:
+                self._reports.execute(f"DELETE FROM {table}".encode())
+            except psycopg.errors.InsufficientPrivilege:
+                continue
+            raise AssertionError(f"{table}: whoever only reads has deleted")
+        self._owner.turn()
+
+
 CLIENTS: dict[str, type[Client]] = {
     "1a": SoulPrint,
     "1b": SoulPrintWithConversations,
@@ -517,6 +590,8 @@ CLIENTS: dict[str, type[Client]] = {
     "3b-kept": History,
     "4a": Brands,
     "4b": CreativeSessions,
+    "5": Profiles,
+    "6": Service,
 }
 
 

@@ -346,7 +346,7 @@ def test_a_trigger_that_finds_its_tables_by_its_callers_path_is_named_with_the_s
     with pytest.raises(CommandError) as refused:
         place.chain.upgrade("head", MOVE)
     assert "trigger audits on public.messages calls public.audit_message(), which names audit " in str(refused.value)
-    assert place.chain.revision() == "0001c"
+    assert place.chain.revision() == "0001cb"
     place.chain.execute(str(refused.value).split("Run: ")[1].splitlines()[0])
     place.chain.upgrade("head", MOVE)
     assert place.chain.value("SELECT count(*) FROM messages WHERE id NOT IN (SELECT message FROM audit)") == 0

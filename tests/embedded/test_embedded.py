@@ -21,7 +21,8 @@ import psutil  # type: ignore[import-untyped]
 import psycopg
 import pytest
 
-from app import embedded, unprivileged
+from app import database, embedded, embedded_data, unprivileged
+from app.cli import main
 from tests.conftest import scratch_folder
 from tests.postgres_binaries import ROOT, binaries
 
@@ -320,6 +321,53 @@ def test_a_pid_file_that_names_another_program_by_now_is_no_obstacle(start: Star
             other.kill()
 
 
+@pytest.mark.parametrize("named", ["its number", "all that it says"])
+def test_another_server_that_a_pid_file_left_behind_names_is_left_alone(
+    start: Start, data_dir: Path, named: str
+) -> None:
+    pid_file, other_data = data_dir / "postmaster.pid", data_dir.parent / "another"
+    ours = start(data_dir)
+    ours.answer()
+    written = pid_file.read_text()
+    ours.finish()
+    other = start(other_data)
+    other.answer()
+    theirs = (other_data / "postmaster.pid").read_text()
+    if named == "its number":
+        theirs = "\n".join([theirs.splitlines()[0], *written.splitlines()[1:], ""])
+    pid_file.write_text(theirs)
+    again = start(data_dir)
+    assert again.answer() == [2, str(data_dir)]
+    again.finish()
+    assert not processes_in(data_dir)
+    third = start(other_data)  # by the same socket
+    assert third.answer() == [2, str(other_data)]
+    third.finish()
+    other.finish()
+
+
+@pytest.mark.parametrize(
+    "content", [b"junk\n", b"\xff\xfe\0", b"1e9\n", b"0\n", b"99999999999999999999\n", b"7\n/data\n1\nport\n", b"\n7\n"]
+)
+def test_a_pid_file_that_is_not_postgresqls_is_named_and_left_alone(
+    start: Start, data_dir: Path, content: bytes
+) -> None:
+    command = start(data_dir)
+    command.answer()
+    command.finish()
+    pid_file = data_dir / "postmaster.pid"
+    pid_file.write_bytes(content)
+    said = start(data_dir).failure()
+    assert said.startswith(f"{pid_file} is not what PostgreSQL writes, so nothing was run")
+    assert f"rm {pid_file}" in said
+    assert "Traceback" not in said
+    assert pid_file.read_bytes() == content
+    pid_file.unlink()
+    command = start(data_dir)
+    assert command.answer() == [2, str(data_dir)]
+    command.finish()
+
+
 @pytest.mark.parametrize(
     ("number", "status"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129), (signal.SIGINT, -signal.SIGINT)]
 )
@@ -413,6 +461,66 @@ def test_data_of_another_major_version_are_refused_and_left_alone(start: Start, 
     version.write_text(ours)
     command = start(data_dir)
     assert command.answer() == [2, str(data_dir)]
+    command.finish()
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b"\xff\xfe", r"a PG_VERSION of '\\xff\\xfe'"),
+        (b"", "a PG_VERSION of ''"),
+        (b"9.6\n", "data of PostgreSQL 9.6,"),
+    ],
+)
+def test_a_version_that_cannot_be_read_is_refused_and_left_alone(
+    start: Start, data_dir: Path, content: bytes, says: str
+) -> None:
+    data_dir.mkdir(parents=True)
+    (data_dir / "PG_VERSION").write_bytes(content)
+    if account := unprivileged.account_for(data_dir):
+        unprivileged.hand_over(data_dir, account)
+    said = start(data_dir).failure()
+    assert f"{data_dir} holds {says}" in said
+    assert "Traceback" not in said
+    assert [path.name for path in data_dir.iterdir()] == ["PG_VERSION"]
+
+
+@pytest.mark.parametrize(
+    ("made", "says"),
+    [
+        ("touch .pgdata", ".pgdata is no folder"),
+        ("mkdir .pgdata; touch .pgdata/18", ".pgdata/18 is no folder"),
+        ("ln -s nowhere .pgdata", ".pgdata is a link to nowhere, and that is no folder"),
+        ("ln -s .pgdata .pgdata", ".pgdata is a link to .pgdata, and that is no folder"),
+        ("mkdir .pgdata; ln -s ../nowhere .pgdata/18", ".pgdata/18 is a link to ../nowhere, and that is no folder"),
+    ],
+)
+def test_what_stands_where_the_data_should_lie_is_named_and_left_alone(
+    start: Start, data_dir: Path, made: str, says: str
+) -> None:
+    project = data_dir.parents[1]
+    project.mkdir()
+    subprocess.run(made, shell=True, cwd=project, check=True)  # noqa: S602
+    before = sorted(project.rglob("*"))
+    said = start(data_dir).failure()
+    assert f"so nothing was run: {project}/{says}\n" in said
+    assert "Traceback" not in said
+    assert sorted(project.rglob("*")) == before
+
+
+def test_a_link_to_a_folder_elsewhere_is_followed(start: Start, folder: Path, data_dir: Path) -> None:
+    (folder / "disk").mkdir()
+    data_dir.parents[1].mkdir()
+    data_dir.parent.symlink_to(folder / "disk")
+    command = start(data_dir)
+    assert command.answer() == [1, str(folder / "disk" / "18")]
+    command.finish()
+
+
+def test_no_program_of_the_path_is_needed(start: Start, folder: Path, data_dir: Path) -> None:
+    (folder / "empty").mkdir()
+    command = start(data_dir, env={"PATH": str(folder / "empty")})
+    assert command.answer() == [1, str(data_dir)]
     command.finish()
 
 
@@ -516,7 +624,7 @@ def test_an_ordinary_user_cannot_use_the_data_of_another_and_is_told_so(
 
 @as_root
 def test_an_ordinary_user_without_write_permission_is_told_so(start: Start, folder: Path, ordinary: int) -> None:
-    assert "Run the command where you may write" in start(folder / "18", uid=ordinary).failure()
+    assert "run the command where you may write" in start(folder / "18", uid=ordinary).failure()
 
 
 @as_root
@@ -569,14 +677,82 @@ def test_the_data_of_a_project_in_roots_home_lie_where_the_server_can_reach_them
         for visit in (1, 2):
             count, place = visits(closed / "18", bin_dir)
             assert count == visit
-            assert Path(place) == embedded.data_location(closed / "18")
+            assert Path(place) == (closed / "18").resolve()
             assert roots_folder in Path(place).parents
     finally:
         os.umask(before)
-    assert list(closed.iterdir()) == []
+    assert [(path.name, path.readlink()) for path in closed.iterdir()] == [("18", Path(place))]
     assert stat.S_IMODE(closed.stat().st_mode) == 0o700
     assert Path(place).stat().st_uid == nobody
     assert visits(closed / "another" / "18", bin_dir)[0] == 1
+
+
+@as_root
+def test_a_fresh_clone_at_the_same_path_finds_no_data_of_the_one_before_it(
+    roots_folder: Path, closed: Path, bin_dir: Path
+) -> None:
+    data_dir = closed / "project" / ".pgdata" / "18"
+    _, before = visits(data_dir, bin_dir)
+    shutil.rmtree(closed / "project")
+    count, place = visits(data_dir, bin_dir)
+    assert (count, place == before) == (1, False)
+    assert {(str(data.folder), data.project, data.is_left_behind) for data in embedded_data.existing(data_dir)} == {
+        (before, closed / "project", True),
+        (place, closed / "project", False),
+    }
+
+
+@as_root
+def test_a_project_that_is_moved_keeps_its_data_and_a_copy_of_it_has_its_own(
+    roots_folder: Path, closed: Path, bin_dir: Path
+) -> None:
+    first, second, third = (closed / name / ".pgdata" / "18" for name in ("first", "second", "third"))
+    _, place = visits(first, bin_dir)
+    first.parents[1].rename(second.parents[1])
+    assert visits(second, bin_dir) == (2, place)
+    shutil.copytree(second.parents[1], third.parents[1], symlinks=True)
+    count, other_place = visits(third, bin_dir)
+    assert (count, other_place == place) == (1, False)
+    assert visits(second, bin_dir) == (3, place)
+    assert [str(data.folder) for data in embedded_data.existing(first)] == sorted([place, other_place])
+
+
+@as_root
+def test_a_link_to_data_that_were_removed_is_made_anew(roots_folder: Path, closed: Path, bin_dir: Path) -> None:
+    _, place = visits(closed / "18", bin_dir)
+    shutil.rmtree(roots_folder)
+    count, other_place = visits(closed / "18", bin_dir)
+    assert (count, other_place == place) == (1, False)
+
+
+@as_root
+def test_data_elsewhere_are_listed_and_removed_by_a_command_but_not_while_they_are_used(
+    roots_folder: Path,
+    closed: Path,
+    bin_dir: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    ours, gone = closed / "ours" / ".pgdata" / "18", closed / "gone" / ".pgdata" / "18"
+    place, left = visits(ours, bin_dir)[1], visits(gone, bin_dir)[1]
+    shutil.rmtree(closed / "gone")
+    monkeypatch.setattr(database, "embedded_data_dir", lambda: ours)
+    main(["embedded"])
+    assert capsys.readouterr().out.splitlines() == [
+        f"{place}  of {closed / 'ours'}",
+        f"{left}  of {closed / 'gone'}, left behind",
+    ]
+    with embedded.running(ours), pytest.raises(SystemExit):
+        main(["embedded", "--remove", place])
+    assert "Another command uses" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main(["embedded", "--remove", str(closed)])
+    assert f"{closed} is none of the embedded server's, so nothing was removed" in capsys.readouterr().err
+    main(["embedded", "--remove", left])
+    main(["embedded", "--remove", place])
+    assert capsys.readouterr().out == f"Removed {left}.\nRemoved {place}.\n"
+    assert list((roots_folder / "data").iterdir()) == []
+    assert visits(ours, bin_dir)[0] == 1
 
 
 @as_root
@@ -596,6 +772,25 @@ def test_binaries_in_roots_home_are_copied_once_to_where_the_server_can_reach_th
     assert not any(path.stat().st_mode & 0o022 for path in (roots_folder, copy, *copy.rglob("*")))
     assert visits(folder / "18", theirs / "bin")[0] == 2
     assert [(path, path.stat().st_mtime_ns) for path in roots_folder.iterdir()] == [(copy, made.st_mtime_ns)]
+
+
+def test_data_of_a_project_are_listed_and_removed_by_a_command_and_a_server_left_on_them_is_stopped(
+    start: Start, data_dir: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(database, "embedded_data_dir", lambda: data_dir)
+    main(["embedded"])
+    assert capsys.readouterr().out == f"None yet: the first command without DATABASE_URL makes {data_dir}.\n"
+    killed = start(data_dir)
+    killed.answer()
+    killed.kill()
+    main(["embedded"])
+    assert capsys.readouterr().out == f"{data_dir}  of {data_dir.parents[1]}\n"
+    main(["embedded", "--remove", str(data_dir)])
+    assert not data_dir.exists()
+    assert not processes_in(data_dir.parent)
+    command = start(data_dir)
+    assert command.answer() == [1, str(data_dir)]
+    command.finish()
 
 
 @as_root

@@ -87,7 +87,7 @@ def test_a_row_that_is_held_for_too_long_stops_it_with_the_name_of_the_holder(
             said = run.fails()
         assert "FAILED: conversations of chat_messages stopped at " in said
         assert f"a row was locked for 0.001 s, last by pid {locked.pid} (halfway, idle in transaction, " in said
-        assert "What is done stays done." in said
+        assert "Finished batches of conversations of chat_messages stay; the next run goes on after them." in said
         assert value(client, "SELECT count(conversation_id) FROM chat_messages")
     with alembic(old_url, "upgrade", "head") as again:
         assert "conversations of chat_messages: goes on at " in again.succeeds()

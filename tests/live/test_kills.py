@@ -70,7 +70,10 @@ def test_a_backfill_told_to_stop_says_how_far_it_came(
         said = upgrade.fails()
     percent = int(said.partition("FAILED: conversations of chat_messages stopped at ")[2].partition(" %")[0])
     assert 0 < percent < 100
-    assert "What is done stays done: run it again to go on." in said
+    assert (
+        "What revision 0015 had committed stays: run the command again to go on, or downgrade to 0014 to undo it."
+        in said
+    )
     assert value(client, "SELECT count(*) FROM chat_messages WHERE conversation_id IS NOT NULL")
     with alembic(old_url, "upgrade", "head") as again:
         again.succeeds()
@@ -87,7 +90,7 @@ def test_a_revision_told_to_stop_is_rolled_back(
         with alembic(old_url, "upgrade", "head", x=("lock-timeout=50s",)) as upgrade:
             wait_for(lambda: value(client, "SELECT true FROM pg_locks WHERE NOT granted"), "the revision to wait")
             upgrade.process.send_signal(number)
-            assert "FAILED: Interrupted. The revision that was running was rolled back" in upgrade.fails()
+            assert "Revision 0014 was rolled back; what was finished before it stays." in upgrade.fails()
     assert snapshot(old_url) == before
 
 
@@ -187,7 +190,7 @@ def test_a_server_that_goes_down_is_one_message(request: pytest.FixtureRequest, 
                 fill(client)
             with locked_message(url) as locked, alembic(url, "upgrade", "head", x=TINY) as upgrade:
                 locked.wait_until_reached()
-                [postmaster, *_] = (embedded.data_location(data) / "postmaster.pid").read_text().splitlines()
+                [postmaster, *_] = (data.resolve() / "postmaster.pid").read_text().splitlines()
                 os.kill(int(postmaster), number)
                 assert "FAILED: Cannot reach PostgreSQL at " in upgrade.fails()
         with embedded.running(data, bin_dir=bin_dir, settings=SETTINGS) as server:

@@ -78,7 +78,7 @@ def test_it_gives_up_with_nothing_half_applied(old_url: str, head: Snapshot, ret
             said = upgrade.fails()
         assert f"13 -> 0014: no lock within {'0.001' if retry_for == '1ms' else '0.8'} s" in said
         assert f"last blocked by pid {blocker.info.backend_pid} (nightly report" in said
-        assert "Nothing of this revision was applied" in said
+        assert "Revision 0014 was rolled back; what was finished before it stays." in said
         assert "run the command again" in said
         assert snapshot(old_url) == before
 

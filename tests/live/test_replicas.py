@@ -38,7 +38,7 @@ def primary(folder: Path, bin_dir: Path) -> Iterator[str]:
     """The address of a database in the older shape on a server of this test alone."""
     with embedded.running(folder / "primary", bin_dir=bin_dir, settings=SETTINGS):
         pass  # stopped, so that its files can be copied as they are
-    shutil.copytree(embedded.data_location(folder / "primary"), folder / "copy")
+    shutil.copytree((folder / "primary").resolve(), folder / "copy")
     with embedded.running(folder / "primary", bin_dir=bin_dir, settings=SETTINGS | {"wal_level": "logical"}) as server:
         url = server.url().render_as_string(hide_password=False)
         command.upgrade(alembic_config(url), OLD_SHAPE)
@@ -56,7 +56,7 @@ def client(primary: str) -> Iterator[psycopg.Connection]:
 @pytest.fixture
 def replica(primary: str, client: psycopg.Connection, folder: Path, bin_dir: Path) -> Iterator[psycopg.Connection]:
     """A client of a hot standby that follows ``primary`` and shows all that is there."""
-    data = embedded.data_location(folder / "standby")
+    data = (folder / "standby").resolve()
     data.parent.mkdir(parents=True, exist_ok=True)
     (folder / "copy").rename(data)
     (data / "standby.signal").touch()

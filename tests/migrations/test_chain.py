@@ -46,7 +46,7 @@ def script(file: Path) -> Script:
 
 @each_file
 def test_a_file_is_named_by_its_number_its_phase_and_what_it_is_about(file: Path) -> None:
-    assert re.fullmatch(rf"\d{{4}}[a-z]?_({'|'.join(PHASES)})_[a-z0-9]+(_[a-z0-9]+)*", file.stem)
+    assert re.fullmatch(rf"\d{{4}}[a-z]*_({'|'.join(PHASES)})_[a-z0-9]+(_[a-z0-9]+)*", file.stem)
 
 
 def test_the_files_stand_in_the_order_of_the_chain_and_the_numbers_have_no_gap() -> None:

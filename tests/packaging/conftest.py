@@ -58,6 +58,12 @@ class Environment:
         given = {**variables, **({"PYTHONPATH": str(path)} if path else {})}
         return output_of([self.folder / "bin" / command[0], *command[1:]], cwd=cwd, env={**inherited, **given})
 
+    def pip(self, command: str, *arguments: str | Path) -> None:
+        """Run the pip of these tests on this environment, without a network."""
+        alone = ["--no-index", "--no-deps"] if command == "install" else []
+        pip = [sys.executable, "-m", "pip", "--python", self.folder / "bin" / "python", command, "--quiet", *alone]
+        subprocess.run([*pip, *arguments], check=True)
+
     def python(self, code: str, *, cwd: Path, path: Path | None = None) -> str:
         return self.run("python", "-c", code, cwd=cwd, path=path)
 
@@ -67,8 +73,7 @@ def installed(distribution: Path, folder: Path) -> Environment:
     venv.create(folder, with_pip=False, symlinks=True)
     environment = Environment(folder)
     (environment.site_packages / "dependencies.pth").write_text(sysconfig.get_path("purelib"))
-    pip = [sys.executable, "-m", "pip", "--python", folder / "bin" / "python", "install", "--quiet"]
-    subprocess.run([*pip, "--no-index", "--no-deps", "--ignore-installed", distribution], check=True)
+    environment.pip("install", "--ignore-installed", distribution)
     return environment
 
 

@@ -1,16 +1,16 @@
-"""``chat_schema`` and ``app`` are the same modules, and ``chat_schema`` stands beside any other ``app``."""
+"""``app`` and ``chat_schema`` are one package in a checkout; ``chat_schema`` is installed, beside any other ``app``."""
 
 from __future__ import annotations
 
 import re
-import shutil
 import subprocess
 import sys
+import venv
 from pathlib import Path
 
 import pytest
 
-from tests.packaging.conftest import Environment
+from tests.packaging.conftest import Environment, build
 from tests.postgres_binaries import ROOT
 from tests.programs import output_of
 
@@ -40,18 +40,6 @@ def test_both_names_lead_to_the_same_modules_in_a_checkout(first: str) -> None:
     command = [sys.executable, "-W", "error::ImportWarning", "-c", SAME.format(first=first)]
     said = output_of(command, cwd=ROOT)
     assert said.split() == [str(ROOT / "chat_schema" / "__init__.py"), str(ROOT / "app" / "__init__.py")]
-
-
-@each_order
-def test_both_names_lead_to_the_same_modules_from_the_wheel(
-    environment: Environment, tmp_path: Path, first: str
-) -> None:
-    said = environment.python(SAME.format(first=first), cwd=tmp_path)
-    site_packages = environment.site_packages
-    assert said.split() == [
-        str(site_packages / "chat_schema" / "__init__.py"),
-        str(site_packages / "app" / "__init__.py"),
-    ]
 
 
 def test_what_is_not_there_is_missing_under_the_name_that_was_asked_for() -> None:
@@ -172,14 +160,39 @@ def test_the_command_works_in_its_folder(environment: Environment, service: Path
         assert expected in said
 
 
-def test_a_service_installed_over_our_app_leaves_chat_schema_whole(
-    wheel: Path, environment: Environment, service: Path, tmp_path: Path, database_url: str
+@pytest.fixture
+def installed_service(service: Path, tmp_path: Path) -> Environment:
+    """An environment in which the service itself is installed, as a package ``app``."""
+    venv.create(tmp_path / "venv", with_pip=False, symlinks=True)
+    environment = Environment(tmp_path / "venv")
+    project = '[project]\nname = "service"\nversion = "1"\n[build-system]\nrequires = ["hatchling"]\n'
+    build_system = 'build-backend = "hatchling.build"\n[tool.hatch.build.targets.wheel]\npackages = ["app"]\n'
+    (service / "pyproject.toml").write_text(project + build_system)
+    environment.pip("install", build(service, "wheel", tmp_path / "built"))
+    return environment
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(file.relative_to(folder)): file.read_bytes() for file in folder.rglob("*.py")}
+
+
+def test_nothing_of_an_installed_service_is_changed_by_our_installation_upgrade_and_removal(
+    installed_service: Environment, service: Path, wheel: Path
 ) -> None:
-    """Two distributions with a package of one name overwrite each other's files: ours is then lost as ``app`` alone."""
-    site_packages = shutil.copytree(environment.site_packages, tmp_path / "site-packages")
-    shutil.copytree(service / "app", site_packages / "app", dirs_exist_ok=True)
-    code = "import app.main, chat_schema.cli; chat_schema.cli.main(['upgrade', 'head'])"
-    environment.run("python", "-c", code, cwd=tmp_path, path=site_packages, DATABASE_URL=database_url)
+    ours, theirs = (installed_service.site_packages / name for name in ("chat_schema", "app"))
+    installed_service.pip("install", wheel)
+    assert (ours / "models" / "__init__.py").is_file()
+    assert contents(theirs) == contents(service / "app")
+    installed_service.pip("install", "--upgrade", "--force-reinstall", wheel)
+    assert contents(theirs) == contents(service / "app")
+    installed_service.pip("uninstall", "--yes", "chat-schema")
+    assert not ours.exists()
+    assert contents(theirs) == contents(service / "app")
+
+
+def test_without_an_app_of_its_own_an_environment_has_none(environment: Environment, tmp_path: Path) -> None:
+    code = "import importlib.util, chat_schema.models; print(importlib.util.find_spec('app'))"
+    assert environment.python(code, cwd=tmp_path).strip() == "None"
 
 
 def test_the_types_are_known_beside_it(environment: Environment, service: Path) -> None:

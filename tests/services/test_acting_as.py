@@ -103,23 +103,6 @@ def test_a_quote_in_a_claim_is_bound(target: Target) -> None:
         assert who(target) == user(ANN)
 
 
-def test_a_transaction_costs_one_more_round_trip(target: Target, sent: list[str]) -> None:
-    with acting_as(target, ANN):
-        for _ in range(3):
-            who(target)
-        target.commit()
-        who(target)
-        target.commit()
-    assert [statement == str(WHO) for statement in sent] == [False, True, True, True, False, True]
-
-
-def test_a_block_without_statements_sends_nothing(target: Target, sent: list[str]) -> None:
-    with acting_as(target, ANN):
-        pass
-    target.commit()
-    assert sent == []
-
-
 @pytest.mark.parametrize("end", ["commit", "rollback"])
 def test_each_transaction_of_the_block_is_set_again(target: Target, end: str) -> None:
     with acting_as(target, ANN):

@@ -1,0 +1,8 @@
+"""chat-schema where a checkout is installed editable: this folder is on Python's path, and has no name but ours.
+
+The checkout itself is not: its ``app`` and ``tests`` would shadow those of the service beside it.
+"""
+
+from pathlib import Path
+
+__path__ = [str(Path(__file__).resolve().parents[2] / "app")]
