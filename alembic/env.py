@@ -8,19 +8,20 @@ from functools import cache
 from typing import Any
 
 import sqlalchemy as sa
+from alembic.runtime.migration import MigrationInfo
 from alembic.util import to_tuple
 
 from alembic import context
 from chat_schema import database
 from chat_schema.online.deployer_lock import deployer_lock
-from chat_schema.online.revisions import live
+from chat_schema.online.revisions import about_to_undo, live
 from chat_schema.online.session import SEARCH_PATH, safe_search_path, session_settings
 from chat_schema.options import Options
 from chat_schema.roles import recorded_roles
 from chat_schema.version_table import (
     STRANGERS_SCRIPT,
     refuse_strangers,
-    refuse_unknown_revision,
+    refuse_wrong_revision,
     roles_where_at,
     version_table,
 )
@@ -44,7 +45,7 @@ def is_ours(part: sa.schema.SchemaItem, name: str | None, kind: str, reflected: 
 
 @cache
 def expected() -> Mapping[str, Any]:
-    """Return the catalog at head, which only `alembic check` asks for."""
+    """Return the catalog at head, which only `alembic check` and a downgrade ask for."""
     from chat_schema.catalog import load_expected
 
     return load_expected()
@@ -133,6 +134,17 @@ def no_default_schema(connection: sa.Connection) -> Iterator[None]:
         dialect.default_schema_name = before
 
 
+def ended_at_head(applied: list[MigrationInfo]) -> bool:
+    """Tell whether an upgrade has run a revision, and the last one was the head."""
+    last = applied[-1] if applied else None
+    return (
+        last is not None
+        and not last.is_stamp
+        and last.is_upgrade
+        and last.up_revision_id == context.get_head_revision()
+    )
+
+
 def run_online() -> None:
     """Run the command on a live database."""
     with ExitStack() as stack:
@@ -148,15 +160,31 @@ def run_online() -> None:
         else:
             refuse_strangers(connection)
         if not getattr(config.cmd_opts, "purge", False):  # stamp --purge is to get away from such a revision
-            refuse_unknown_revision(connection, context.script)
+            refuse_wrong_revision(connection, context.script)
         settled = options.settle_roles(recorded_roles(connection))
         connection.rollback()  # an open transaction here would make Alembic persist nothing
         only_looks = not changes_the_database()  # check on an empty database leaves no version table there
-        context.configure(connection=connection, chat_schema=settled, dont_mutate=only_looks, **settings_of_a_run())
+        applied: list[MigrationInfo] = []
+        context.configure(
+            connection=connection,
+            chat_schema=settled,
+            dont_mutate=only_looks,
+            on_version_apply=lambda step, **_: applied.append(step),
+            **settings_of_a_run(),
+        )
         migration = context.get_context()
+        if downgrades := about_to_undo(migration):
+            from chat_schema.dependents import refuse_dependents
+
+            refuse_dependents(connection, downgrades, settled, expected())
+            connection.rollback()
         migration._migrations_fn = live(migration._migrations_fn, options)  # the one seam around a single revision
         with context.begin_transaction():
             context.run_migrations()
+        if ended_at_head(applied) and config.attributes.get("compare_catalog", True):
+            from chat_schema.verification import refuse_differences
+
+            refuse_differences(connection)
 
 
 def run_offline() -> None:

@@ -10,6 +10,7 @@ Rules for a table that holds rows:
   op.validate_not_null_check and op.set_not_null
 - an index comes by op.create_index_online, alone in its revision (each step outside a transaction must bear a rerun)
 - a key or CHECK comes NOT VALID here and op.validate_constraint in a later revision
+- each step outside a transaction is committed at once: the opposite function undoes it from wherever the revision failed
 - rows change by op.backfill, after the revision that created the trigger which fills new rows
 - a downgrade that destroys rows starts with op.refuse_data_loss
 - a new table: op.enable_row_level_security, policies and op.grant_only in the same revision

@@ -17,7 +17,9 @@ from alembic.util import CommandError
 from . import catalog
 from .catalog import Difference, Examination, has_auth_users, load_expected
 from .database import INTERNAL_SCHEMA
+from .online.unfinished import noted_in
 from .roles import Roles, recorded_roles
+from .version_table import several_revisions
 
 # What must never be found, whoever wrote since: each query counts the rows that break the rules of its key, in their
 # order, and reads a table of messages once for all of them.
@@ -127,14 +129,16 @@ class Check:
 def verify(connection: sa.Connection, config: Config) -> Iterator[Check]:
     """Yield one :class:`Check` after another; all but the revision is looked at only where that is head."""
     head = ScriptDirectory.from_config(config).get_current_head()
-    current = _current_revision(connection)
-    at_head = current == head
-    yield Check(
-        "revision",
-        str(current or "none"),
-        () if at_head else (f"the head of this package is {head}: run `chat-schema upgrade head`",),
-    )
-    if not at_head:
+    current = _current_revisions(connection)
+    problems = []
+    if len(current) > 1:
+        problems.append(several_revisions(current))
+    elif current != [head]:
+        problems.append(f"the head of this package is {head}: run `chat-schema upgrade head`")
+    if (left := noted_in(connection, INTERNAL_SCHEMA)) is not None:
+        problems.append(f"`{left}` was begun and has not ended: run it again to go on, or the other way to undo it")
+    yield Check("revision", ", ".join(current) or "none", tuple(problems))
+    if problems:
         return
     hosted = has_auth_users(connection)
     yield Check("platform", "users mirrors auth.users" if hosted else "users stands alone: there is no auth.users")
@@ -162,6 +166,17 @@ def verify(connection: sa.Connection, config: Config) -> Iterator[Check]:
         for name, count in zip(names, connection.execute(sa.text(query)).one(), strict=True):
             mend = f": run `{REMEDIES[name]}`" if name in REMEDIES else ""
             yield Check(name, f"{count:,}", (f"{count:,} rows break this rule{mend}",) if count else ())
+
+
+def refuse_differences(connection: sa.Connection) -> None:
+    """Raise :class:`alembic.util.CommandError`, with what mends each, when the catalog at head is not as expected."""
+    found = _examined(connection).catalog
+    if found:
+        raise CommandError(
+            "Every revision was run and the database is at head, but its catalog is not what the package expects:\n- "
+            + "\n- ".join(map(str, found))
+            + "\nMend it by these statements, then run `chat-schema verify`."
+        )
 
 
 def keep(connection: sa.Connection, identities: Sequence[str]) -> list[str]:
@@ -212,9 +227,8 @@ def _as_json(difference: Difference) -> dict[str, Any]:
     }
 
 
-def _current_revision(connection: sa.Connection) -> str | None:
-    """Return the revision, or all of them where there is more than the one that there should be."""
+def _current_revisions(connection: sa.Connection) -> list[str]:
     table = f"{INTERNAL_SCHEMA}.alembic_version"
     if connection.scalar(sa.text("SELECT to_regclass(:table)"), {"table": table}) is None:
-        return None
-    return ", ".join(sorted(connection.scalars(sa.text(f"SELECT version_num FROM {table}")))) or None
+        return []
+    return sorted(connection.scalars(sa.text(f"SELECT version_num FROM {table}")))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 
 import sqlalchemy as sa
 from alembic.script import ScriptDirectory
@@ -129,17 +129,29 @@ def refuse_strangers(connection: sa.Connection) -> None:
     )
 
 
-def refuse_unknown_revision(connection: sa.Connection, script: ScriptDirectory) -> None:
-    """Raise :class:`alembic.util.CommandError` when the database stands at a revision that this package has not."""
+def refuse_wrong_revision(connection: sa.Connection, script: ScriptDirectory) -> None:
+    """Raise :class:`alembic.util.CommandError` at two revisions, or at one that this package does not have."""
     if not sa.inspect(connection).has_table(_VERSION.name, INTERNAL_SCHEMA):
         return
+    found = sorted(connection.scalars(sa.select(_VERSION.c.version_num)))
+    if len(found) > 1:
+        raise CommandError(f"Nothing was run: {several_revisions(found)}")
     known = {revision.revision for revision in script.walk_revisions()}
-    unknown = sorted(set(connection.scalars(sa.select(_VERSION.c.version_num))) - known)
+    unknown = [revision for revision in found if revision not in known]
     if unknown:
         raise CommandError(
             f"The database is at revision {', '.join(unknown)}, which this version of chat-schema does not have, so "
             "nothing was run. A newer version has migrated it: install that one, then run the command again."
         )
+
+
+def several_revisions(found: Sequence[str]) -> str:
+    """Say what is wrong with a version table that holds all these revisions, and how it is mended."""
+    return (
+        f"the version table {INTERNAL_SCHEMA}.alembic_version holds {len(found)} rows ({', '.join(found)}), and a "
+        "database is at one revision: no command can tell which. Find out which one it is, then run `chat-schema stamp "
+        "--purge REVISION`."
+    )
 
 
 def _drop_at_base(connection: sa.Connection) -> None:

@@ -6,14 +6,15 @@ A count of instructions is the same on a busy machine as on an idle one, so that
 cent. The server runs under valgrind's callgrind, which counts what a backend executes in user space: a session that
 runs a statement often, less one that runs it seldom, by the difference. What the kernel does is not in it.
 
-The data is skewed: among 200 users one has 1,000 conversations, half of them within two tenants, one of 5,000 messages,
-and 200 within a tenant that it has left. On a scratch server that is gone afterwards; DATABASE_URL is not looked at.
+The data is skewed: among 200 users one has 1,000 conversations, one of them of 5,000 messages, a quarter within two
+tenants, and 200 more within a tenant that it has left. On a scratch server that is gone afterwards; DATABASE_URL is not
+looked at.
 
 * **planned**: parsed and planned for each execution. **generic**: prepared, with a plan that is kept.
 * **owner** is the owner of the tables, whom no policy binds; **user** is ``authenticated`` with a claim.
 * **append** is an INSERT of one message: **bare** into a table that has the columns, CHECKs and indexes of ``messages``
   and neither keys nor triggers nor policies; **user** sets its claims in the same transaction, as a service does.
-  ``resting`` goes to a conversation that nothing was appended to for a while, ``busy`` to one that has just had another.
+  ``resting``: to a conversation that nothing was appended to for a while; ``busy``: to one that has just had another.
 """
 
 from __future__ import annotations
@@ -53,9 +54,10 @@ INSERT INTO tenant_users (tenant_id, user_id)
   SELECT t.id, u.id FROM tenants AS t, users AS u WHERE (t.id, u.id) <> ('{UUID(int=3)}', '{USER}');
 INSERT INTO conversations (id, user_id, tenant_id, created_at, updated_at)
   SELECT lpad(to_hex(9 + k), 32, '0')::uuid, '{USER}',
-         CASE WHEN k > 1000 THEN '{UUID(int=3)}'::uuid WHEN k % 2 = 0 THEN lpad(to_hex(k / 2 % 2 + 1), 32, '0')::uuid END,
-         timestamptz '2026-01-01' + k % 1000 * interval '1 minute', timestamptz '2026-01-01' + k % 1000 * interval '1 minute'
-  FROM generate_series(1, 1200) AS k;
+         CASE WHEN k > 1000 THEN '{UUID(int=3)}'::uuid
+              WHEN k <= 500 AND k % 2 = 0 THEN lpad(to_hex(k / 2 % 2 + 1), 32, '0')::uuid END, at, at
+  FROM generate_series(1, 1200) AS k,
+       LATERAL (SELECT timestamptz '2026-01-01' + k % 1000 * interval '1 minute' AS at) AS moment;
 INSERT INTO conversations (id, user_id, created_at, updated_at)
   SELECT gen_random_uuid(), u.id, timestamptz '2026-01-01', timestamptz '2026-01-01' + k * interval '1 minute'
   FROM users AS u, generate_series(1, 20) AS k WHERE u.id <> '{USER}';
@@ -65,22 +67,28 @@ INSERT INTO messages (conversation_id, user_id, role, content, created_at)
   WHERE m <= CASE WHEN c.id = '{THREAD}' THEN 5000 ELSE 20 END;
 CREATE TABLE bare (LIKE messages INCLUDING ALL);
 INSERT INTO bare OVERRIDING SYSTEM VALUE SELECT * FROM messages;
+UPDATE messages AS m SET tenant_id = c.tenant_id FROM conversations AS c
+  WHERE c.id = m.conversation_id AND c.tenant_id IS NOT NULL;
 SET session_replication_role = DEFAULT;
 VACUUM (ANALYZE);
 """
 
 
-COLUMNS = "id, conversation_id, user_id, role, content, tool_calls, metadata, idempotency_key, seq, created_at"
+COLUMNS = (
+    "id, conversation_id, user_id, role, content, tool_calls, metadata, idempotency_key, seq, created_at, tenant_id"
+)
 THREAD_PAGE = f"SELECT {COLUMNS} FROM messages WHERE conversation_id = %s ORDER BY created_at, seq LIMIT %s"
 SIDEBAR = (
     "SELECT id, tenant_id, user_id, title, metadata, created_at, updated_at FROM conversations"
     " WHERE user_id = %s ORDER BY updated_at DESC, id DESC LIMIT %s"
 )
+TENANT_SIDEBAR = SIDEBAR.replace("WHERE user_id", "WHERE tenant_id")
 APPEND = "INSERT INTO {table} (id, conversation_id, user_id, role, content) VALUES (%s, %s, %s, 'user', %s)"
 PAGES: dict[str, tuple[str, tuple[UUID, int]]] = {
     "thread of 15": (THREAD_PAGE, (THREAD, 15)),
     "thread of 15 in a tenant": (THREAD_PAGE, (SHARED_THREAD, 15)),
     "sidebar of 20": (SIDEBAR, (USER, 20)),
+    "sidebar of 20 in a tenant": (TENANT_SIDEBAR, (UUID(int=1), 20)),
 }
 
 
@@ -232,7 +240,7 @@ def measure(server: Server, repeat: int) -> Iterator[Result]:
         for way in ("planned", "generic"):
             both = [server.page(name, user=user, generic=way == "generic", repeat=repeat) for user in (False, True)]
             for who, count in zip(("owner", "user"), both, strict=True):
-                limit = LIMITS[way] if who == "user" else None
+                limit = LIMITS[way] if who == "user" and "tenant" not in name else None
                 yield Result(server.major, f"{name}, {way}", who, count, count / both[0], limit)
     bare = server.append("bare", user=False, busy=True, repeat=repeat)
     yield Result(server.major, "append", "bare", bare, 1)

@@ -112,6 +112,31 @@ def upgrade() -> None:
           WHERE i.indrelid = p_table AND i.indisprimary
         $$;
 
+        -- rows that the older shape cannot hold, with those of ours that hang on them by a key that does not cascade
+        CREATE FUNCTION chat_internal.delete_lost(p_table regclass, p_condition text) RETURNS void
+        LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+        DECLARE
+          k record;
+        BEGIN
+          FOR k IN
+            SELECT f.conrelid::regclass AS child, pg_catalog.string_agg(
+              pg_catalog.format('%s.%I = %s.%I', f.conrelid::regclass, c.attname, p_table, p.attname), ' AND ') AS same
+            FROM pg_catalog.pg_constraint AS f
+            JOIN pg_catalog.pg_class AS t ON t.oid = f.conrelid AND t.relnamespace = 'public'::regnamespace
+              AND t.relname IN ('messages', 'chat_messages', 'conversation_sessions', 'conversation_messages')
+            CROSS JOIN LATERAL ROWS FROM (pg_catalog.unnest(f.conkey), pg_catalog.unnest(f.confkey)) AS n (here, there)
+            JOIN pg_catalog.pg_attribute AS c ON c.attrelid = f.conrelid AND c.attnum = n.here
+            JOIN pg_catalog.pg_attribute AS p ON p.attrelid = f.confrelid AND p.attnum = n.there
+            WHERE f.contype = 'f' AND f.confrelid = p_table AND f.conrelid <> p_table AND f.confdeltype IN ('a', 'r')
+            GROUP BY f.oid
+          LOOP
+            PERFORM chat_internal.delete_lost(k.child,
+              pg_catalog.format('EXISTS (SELECT FROM %s WHERE (%s) AND %s)', p_table, p_condition, k.same));
+          END LOOP;
+          EXECUTE pg_catalog.format('DELETE FROM %s WHERE %s', p_table, p_condition);
+        END
+        $$;
+
         CREATE FUNCTION chat_internal.restore_values(p_object text) RETURNS void
         LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
         DECLARE
@@ -126,7 +151,8 @@ def upgrade() -> None:
             WHERE v.object = p_object GROUP BY e.key
           LOOP
             IF v_was_null THEN
-              EXECUTE pg_catalog.format('ALTER TABLE %s ALTER COLUMN %I DROP NOT NULL', v_table, v_column);
+              EXECUTE pg_catalog.format('ALTER TABLE %s DROP CONSTRAINT IF EXISTS %I, ALTER COLUMN %I DROP NOT NULL',
+                v_table, 'ck_' || pg_catalog.split_part(p_object, '.', 1) || '_' || v_column || '_present', v_column);
             END IF;
             -- a value that was changed since stays
             EXECUTE pg_catalog.format(
@@ -269,6 +295,7 @@ FUNCTIONS = (
     "is_adopted(text)",
     "adoption_losses(text, text)",
     "row_key(regclass, text)",
+    "delete_lost(regclass, text)",
     "restore_values(text)",
     "release(text)",
     "grants_of(text, text, oid, aclitem[], oid)",

@@ -145,7 +145,8 @@ def upgrade() -> None:
                   pg_catalog.format('pg_catalog.length(%I) > %s', c.name, c.old_length) END;
                 PERFORM chat_internal.change(p_table, pg_catalog.format('column %I widened', c.name),
                   pg_catalog.format('SELECT chat_internal.set_column_type(%L, %L, %L)', v_table, c.name, c.type),
-                  coalesce('DELETE FROM ' || v_table || ' WHERE ' || v_lost || '; ', '')
+                  coalesce(pg_catalog.format('SELECT chat_internal.delete_lost(%L, ', v_table)
+                           || pg_catalog.quote_literal(v_lost) || '); ', '')
                   || pg_catalog.format('SELECT chat_internal.set_column_type(%L, %L, %L)', v_table, c.name, c.old_type),
                   v_lost);
               END IF;
@@ -160,8 +161,8 @@ def upgrade() -> None:
                 v_lost := pg_catalog.format('%I IS NULL', c.name);
                 PERFORM chat_internal.change(p_table, pg_catalog.format('column %I may be NULL', c.name),
                   pg_catalog.format('ALTER TABLE %s ALTER COLUMN %I DROP NOT NULL', v_table, c.name),
-                  pg_catalog.format('DELETE FROM %1$s WHERE %3$s; ALTER TABLE %1$s ALTER COLUMN %2$I SET NOT NULL',
-                                    v_table, c.name, v_lost), v_lost);
+                  pg_catalog.format('SELECT chat_internal.delete_lost(%1$L, %3$L);'
+                    ' ALTER TABLE %1$s ALTER COLUMN %2$I SET NOT NULL', v_table, c.name, v_lost), v_lost);
               ELSIF c.not_null AND NOT c.old_not_null THEN
                 -- once its NULLs are filled: a CHECK would refuse clients' updates of rows that wait for that
                 PERFORM chat_internal.change(p_table, pg_catalog.format('column %I is never NULL', c.name), 'SELECT',
@@ -215,7 +216,8 @@ def upgrade() -> None:
           LOOP
             PERFORM chat_internal.change(p_table, pg_catalog.format('constraint %I dropped: %s', k.name, k.text),
               pg_catalog.format('ALTER TABLE %s DROP CONSTRAINT %I', v_table, k.name),
-              coalesce('DELETE FROM ' || v_table || ' WHERE ' || k.lost || '; ', '')
+              coalesce(pg_catalog.format('SELECT chat_internal.delete_lost(%L, ', v_table)
+                       || pg_catalog.quote_literal(k.lost) || '); ', '')
               || pg_catalog.format('ALTER TABLE %s ADD CONSTRAINT %I %s', v_table, k.name, k.text), k.lost);
           END LOOP;
 
@@ -239,7 +241,10 @@ def upgrade() -> None:
                 'another application''s table, or needs that key first.', v_table, k.text;
             ELSIF k.old_name IS NULL THEN
               PERFORM chat_internal.change(p_table, pg_catalog.format('constraint %I added', k.name),
-                pg_catalog.format('ALTER TABLE %s ADD CONSTRAINT %I %s NOT VALID', v_table, k.name, k.text),
+                CASE k.type  -- a CHECK once values are filled: it would refuse updates of rows that wait for that
+                  WHEN 'c' THEN 'SELECT'
+                  ELSE pg_catalog.format('ALTER TABLE %s ADD CONSTRAINT %I %s NOT VALID', v_table, k.name, k.text)
+                END,
                 pg_catalog.format('ALTER TABLE %s DROP CONSTRAINT IF EXISTS %I', v_table, k.name));
             ELSIF k.old_name <> k.name THEN
               PERFORM chat_internal.change(p_table,

@@ -25,7 +25,7 @@ depends_on = None
 FUNCTIONS = (
     "replaced_uniques(text)",
     "adopt_indexes(text)",
-    "adopt_triggers(text)",
+    "drop_replaced_triggers(text)",
     "adopt_rights(text)",
     "adopt_table(text)",
     "adoption_steps(text)",
@@ -92,7 +92,7 @@ def upgrade() -> None:
                 AND chat_internal.index_text(n.indexrelid, '-') = chat_internal.index_text(o.conindid, '-'))
         $$;
 
-        CREATE FUNCTION chat_internal.adopt_triggers(p_table text) RETURNS void
+        CREATE FUNCTION chat_internal.drop_replaced_triggers(p_table text) RETURNS void
         LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
         DECLARE
           v_table text := 'public.' || pg_catalog.quote_ident(p_table);
@@ -114,17 +114,6 @@ def upgrade() -> None:
               g.text || CASE g.enabled WHEN 'O' THEN ''
                 ELSE pg_catalog.format('; ALTER TABLE %s DISABLE TRIGGER %I', v_table, g.name) END);
           END LOOP;
-          FOR g IN
-            SELECT n.tgname AS name, pg_catalog.replace(pg_catalog.pg_get_triggerdef(n.oid), ' ON chat_internal.',
-                                                        ' ON public.') AS text
-            FROM pg_catalog.pg_trigger AS n
-            WHERE n.tgrelid = ('chat_internal.' || p_table)::regclass AND NOT n.tgisinternal
-              AND NOT EXISTS (SELECT FROM pg_catalog.pg_trigger AS o
-                              WHERE o.tgrelid = v_table::regclass AND o.tgname = n.tgname)
-          LOOP
-            PERFORM chat_internal.change(p_table, pg_catalog.format('trigger %I created', g.name), g.text,
-              pg_catalog.format('DROP TRIGGER %I ON %s', g.name, v_table));
-          END LOOP;
         END
         $$;
 
@@ -141,8 +130,7 @@ def upgrade() -> None:
           v_granted text;
         BEGIN
           SELECT c.* INTO v_class FROM pg_catalog.pg_class AS c WHERE c.oid = v_old;
-          v_open := NOT v_class.relrowsecurity OR EXISTS (
-            SELECT FROM chat_internal.adopted AS a
+          v_open := NOT v_class.relrowsecurity OR EXISTS (SELECT FROM chat_internal.adopted AS a
             WHERE a.object = p_table AND a.what = 'row level security enabled');
           IF NOT v_class.relrowsecurity THEN
             PERFORM chat_internal.change(p_table, 'row level security enabled',
@@ -154,9 +142,7 @@ def upgrade() -> None:
               pg_catalog.format('ALTER TABLE %s NO FORCE ROW LEVEL SECURITY', v_old),
               pg_catalog.format('ALTER TABLE %s FORCE ROW LEVEL SECURITY', v_old));
           END IF;
-          IF NOT v_open THEN
-            PERFORM chat_internal.keep_policies(p_table);
-          END IF;
+          PERFORM chat_internal.keep_policies(p_table) WHERE NOT v_open;
           FOR p IN
             SELECT o.polname AS name, chat_internal.policy_text(o.oid, v_old) AS text
             FROM pg_catalog.pg_policy AS o WHERE o.polrelid = v_old AND chat_internal.policy_text(o.oid, v_old)
@@ -196,7 +182,9 @@ def upgrade() -> None:
             AND NOT EXISTS (SELECT FROM pg_catalog.pg_attribute AS n
                             WHERE n.attrelid = v_new AND n.attname = o.attname)
             AND pg_catalog.has_column_privilege(r.actual::name, v_old, o.attnum, w.privilege)
-            AND pg_catalog.has_any_column_privilege(r.actual::name, v_new, w.privilege)
+            AND (pg_catalog.has_any_column_privilege(r.actual::name, v_new, w.privilege) OR w.privilege = 'UPDATE'
+              AND r.logical = 'authenticated' AND EXISTS (
+                SELECT FROM pg_catalog.pg_policy AS n WHERE n.polrelid = v_new AND n.polcmd = 'w'))
             AND NOT pg_catalog.has_table_privilege(r.actual::name, v_new, w.privilege);
           IF v_granted <> v_wanted THEN
             PERFORM chat_internal.change(p_table, 'grants replaced', v_wanted, v_granted);
@@ -209,6 +197,7 @@ def upgrade() -> None:
         DECLARE
           v_new regclass := ('chat_internal.' || pg_catalog.quote_ident(p_table))::regclass;
           v_old regclass := pg_catalog.to_regclass('public.' || pg_catalog.quote_ident(p_table));
+          g record;
         BEGIN
           IF v_old IS NULL THEN
             PERFORM chat_internal.change(p_table, 'created',
@@ -223,9 +212,19 @@ def upgrade() -> None:
           END IF;
           EXECUTE pg_catalog.format('LOCK TABLE %s IN ACCESS EXCLUSIVE MODE', v_old);
           PERFORM chat_internal.change(p_table, 'adopted', '', '');
-          PERFORM chat_internal.adopt_triggers(p_table);
+          PERFORM chat_internal.drop_replaced_triggers(p_table);
           PERFORM chat_internal.adopt_constraints(p_table);
           PERFORM chat_internal.adopt_indexes(p_table);
+          FOR g IN  -- now that the table has the columns they name
+            SELECT n.tgname AS name, pg_catalog.replace(pg_catalog.pg_get_triggerdef(n.oid), ' ON chat_internal.',
+                                                        ' ON public.') AS text
+            FROM pg_catalog.pg_trigger AS n
+            WHERE n.tgrelid = v_new AND NOT n.tgisinternal
+              AND NOT EXISTS (SELECT FROM pg_catalog.pg_trigger AS o WHERE o.tgrelid = v_old AND o.tgname = n.tgname)
+          LOOP
+            PERFORM chat_internal.change(p_table, pg_catalog.format('trigger %I created', g.name), g.text,
+              pg_catalog.format('DROP TRIGGER %I ON %s', g.name, v_old));
+          END LOOP;
         END
         $$;
 
@@ -247,6 +246,13 @@ def upgrade() -> None:
               AND NOT EXISTS (
                 SELECT FROM pg_catalog.pg_constraint AS k
                 WHERE k.conrelid = o.attrelid AND k.conname = 'ck_' || p_table || '_' || o.attname || '_present')
+          ), missing_check AS (
+            SELECT o.oid::regclass AS tab, n.conname AS name, pg_catalog.pg_get_constraintdef(n.oid) AS text
+            FROM pg_catalog.pg_constraint AS n
+            JOIN pg_catalog.pg_class AS o ON o.oid = pg_catalog.to_regclass('public.' || p_table)
+            WHERE n.conrelid = pg_catalog.to_regclass('chat_internal.' || p_table) AND n.contype = 'c'
+              AND NOT EXISTS (SELECT FROM pg_catalog.pg_constraint AS k
+                              WHERE k.conrelid = o.oid AND k.conname = n.conname)
           ), step (place, name, text) AS (
             SELECT 1, n.name, pg_catalog.format('DROP INDEX CONCURRENTLY public.%I', n.name)
             FROM new_index AS n JOIN pg_catalog.pg_index AS o ON o.indexrelid = n.old WHERE NOT o.indisvalid
@@ -260,6 +266,10 @@ def upgrade() -> None:
             SELECT 3, p.name, pg_catalog.format('ALTER TABLE %s ADD CONSTRAINT %I CHECK (%I IS NOT NULL) NOT VALID',
                                                 p.tab, p.name, p.col)
             FROM proof AS p
+            UNION ALL
+            SELECT s.place, m.name, pg_catalog.format(s.text, m.tab, m.name, m.text)
+            FROM missing_check AS m, (VALUES (3, 'ALTER TABLE %s ADD CONSTRAINT %I %s NOT VALID'),
+              (4, 'ALTER TABLE %s VALIDATE CONSTRAINT %I')) AS s (place, text)
             UNION ALL
             SELECT 4, p.name, pg_catalog.format('ALTER TABLE %s VALIDATE CONSTRAINT %I', p.tab, p.name) FROM proof AS p
             UNION ALL

@@ -187,7 +187,9 @@ def upgrade() -> None:
             CROSS JOIN LATERAL (
               SELECT pg_catalog.array_agg(r.role ORDER BY pg_catalog.pg_get_userbyid(r.role)) AS roles
               FROM (
-                SELECT e AS role FROM pg_catalog.unnest(o.polroles) AS e WHERE e <> 0
+                SELECT e AS role FROM pg_catalog.unnest(o.polroles) AS e WHERE e <> 0 AND (
+                  pg_catalog.has_table_privilege(e, v_table, 'SELECT, INSERT, UPDATE, DELETE')
+                  OR pg_catalog.has_any_column_privilege(e, v_table, 'SELECT, INSERT, UPDATE'))
                 UNION
                 SELECT g.role FROM chat_internal.granted(v_table) AS g WHERE 0 = ANY (o.polroles)
               ) AS r

@@ -1,16 +1,19 @@
 """Expand auth.users, where a platform keeps the accounts there, with a mirror in public.users.
 
 What:   in chat_internal the functions mirror_auth_user(), store_auth_user(), users_to_mend() and repair_users();
-        where auth.users is (Supabase), its trigger chat_mirror_user and the key fk_users_id, not yet validated, by
-        which a deletion there reaches public.users and what hangs on it.
+        where auth.users is (Supabase), its triggers chat_mirror_user and zz_chat_mirror_user and the key fk_users_id,
+        not yet validated, by which a deletion there reaches public.users and what hangs on it.
 Why:    every table hangs on public.users. An error within a trigger of auth.users would block sign-up, so this one
         warns instead and goes on, waits a second for a lock and no longer, and repair_users() mends what it missed.
         It looks at the address itself: UPDATE OF email, as a condition in WHEN, stands in the way of Auth's own
         migrations. An address is stored in lower case, as Auth has it, and once: the twin that single sign-on may
         have is stored without. Addresses that differ in case or in blanks around them are one, as they are at sign-in,
-        and an empty one is none. The functions stand everywhere, so that the catalog differs by few objects.
+        and an empty one is none. Triggers fire in the order of their names. Where the application had public.users,
+        a trigger of its own may make the row at sign-up, so there ours comes last and adds the address; elsewhere it
+        comes first, so that what other triggers write can point at the row. The functions stand everywhere, so that
+        the catalog differs by few objects.
 Locks:  ShareRowExclusive on auth.users and on users, an instant; sign-ins wait for it. None where auth.users is not.
-Undone: the trigger goes, and the key, then the functions; the rows stay. Only the owner of auth.users may drop a
+Undone: the triggers go, and the key, then the functions; the rows stay. Only the owner of auth.users may drop a
         trigger of it, who is not who migrates; dropping the function takes the trigger along.
 
 Revision ID: 0002a
@@ -60,7 +63,8 @@ def upgrade() -> None:
         CREATE FUNCTION chat_internal.mirror_auth_user() RETURNS trigger
         LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '1s' AS $$
         BEGIN
-          IF TG_OP = 'INSERT' OR NEW.email IS DISTINCT FROM OLD.email THEN
+          IF TG_OP = 'INSERT' AND (TG_NAME = 'zz_chat_mirror_user') = chat_internal.is_adopted('users')
+            OR TG_OP = 'UPDATE' AND NEW.email IS DISTINCT FROM OLD.email THEN
             PERFORM chat_internal.store_auth_user(NEW.id, NEW.email, NEW.created_at);
           END IF;
           RETURN NULL;
@@ -135,6 +139,18 @@ def upgrade() -> None:
             END IF;
             CREATE TRIGGER chat_mirror_user AFTER INSERT OR UPDATE ON auth.users
             FOR EACH ROW EXECUTE FUNCTION chat_internal.mirror_auth_user();
+            CREATE TRIGGER zz_chat_mirror_user AFTER INSERT ON auth.users
+            FOR EACH ROW EXECUTE FUNCTION chat_internal.mirror_auth_user();
+            -- one of the application's own would refuse a deletion before ours hands it on
+            PERFORM chat_internal.change('fk_users_id',
+              pg_catalog.format('constraint %I dropped: %s', k.conname, pg_catalog.pg_get_constraintdef(k.oid)),
+              pg_catalog.format('ALTER TABLE public.users DROP CONSTRAINT %I', k.conname),
+              pg_catalog.format('ALTER TABLE public.users ADD CONSTRAINT %I %s', k.conname,
+                                pg_catalog.pg_get_constraintdef(k.oid)))
+            FROM pg_catalog.pg_constraint AS k
+            JOIN pg_catalog.pg_attribute AS a ON a.attrelid = k.conrelid AND k.conkey = ARRAY[a.attnum]
+            WHERE k.conrelid = 'public.users'::regclass AND k.contype = 'f' AND a.attname = 'id'
+              AND k.confrelid = pg_catalog.to_regclass('auth.users');
             ALTER TABLE public.users ADD CONSTRAINT fk_users_id
             FOREIGN KEY (id) REFERENCES auth.users (id) ON DELETE CASCADE NOT VALID;
           END IF;
@@ -145,8 +161,9 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    op.sql("DROP FUNCTION chat_internal.mirror_auth_user() CASCADE")  # takes the trigger along, and nothing else
+    op.sql("DROP FUNCTION chat_internal.mirror_auth_user() CASCADE")  # takes the triggers along, and nothing else
     op.sql("ALTER TABLE public.users DROP CONSTRAINT IF EXISTS fk_users_id")
+    op.release("fk_users_id")
     op.sql("DROP FUNCTION chat_internal.repair_users()")
     op.sql("DROP FUNCTION chat_internal.users_to_mend()")
     op.sql("DROP FUNCTION chat_internal.store_auth_user(uuid, text, timestamptz)")

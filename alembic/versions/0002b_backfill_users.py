@@ -1,7 +1,7 @@
 """Backfill public.users from auth.users, where a platform keeps the accounts there.
 
 What:   a row for every account that has none: anonymous, phone-only and soft-deleted ones too, because what they wrote
-        is there.
+        is there. Rows that had no column for address or time (a table of profiles) get the account's.
 Why:    in batches over the pages of auth.users, although repair_users() would do it at once: each row locks its
         account until the commit, and for that long nobody can delete it. A row that stands already is left alone. Of
         accounts with one address, whatever its case and the blanks around it, the earliest of the batch has it, unless
@@ -43,6 +43,15 @@ BATCH = f"""
     ON CONFLICT DO NOTHING
 """
 
+ADDED = "EXISTS (SELECT FROM chat_internal.adopted AS j WHERE j.object = 'users' AND j.what = 'column {column} added')"
+WITHOUT_ADDRESS = """
+    u.email IS NULL AND EXISTS (
+      SELECT FROM auth.users AS b WHERE b.id = u.id AND nullif(lower(btrim(b.email)), '') IS NOT NULL AND NOT EXISTS (
+        SELECT FROM public.users AS o WHERE nullif(lower(btrim(o.email)), '') = nullif(lower(btrim(b.email)), '')
+      )
+    )
+"""
+
 
 def upgrade() -> None:
     if context.is_offline_mode():
@@ -62,6 +71,40 @@ def upgrade() -> None:
         )
     elif op.get_bind().scalar(sa.text("SELECT chat_internal.has_auth_users()")):
         op.backfill("users of auth.users", table="auth.users", alias="a", batch=BATCH, pending=MISSING)
+    op.when(f"chat_internal.has_auth_users() AND ({ADDED.format(column='email')})", add_addresses)
+    op.when(f"chat_internal.has_auth_users() AND ({ADDED.format(column='created_at')})", add_times)
+
+
+def add_addresses() -> None:
+    op.backfill(
+        "addresses of users",
+        table="users",
+        alias="u",
+        batch=f"""
+            WITH account AS MATERIALIZED (
+              SELECT a.id, a.email::text AS email, a.created_at
+              FROM public.users AS u JOIN auth.users AS a ON a.id = u.id
+              WHERE {{batch}} AND {WITHOUT_ADDRESS}
+              ORDER BY a.created_at, a.id
+              FOR NO KEY UPDATE OF u
+            )
+            SELECT chat_internal.store_auth_user(n.id, n.email, n.created_at) FROM account AS n
+        """,
+        pending=WITHOUT_ADDRESS,
+    )
+
+
+def add_times() -> None:
+    op.backfill(
+        "times of users",
+        table="users",
+        alias="u",
+        batch="""
+            UPDATE public.users AS u SET created_at = a.created_at
+            FROM auth.users AS a WHERE {batch} AND a.id = u.id AND a.created_at < u.created_at
+        """,
+        pending="EXISTS (SELECT FROM auth.users AS a WHERE a.id = u.id AND a.created_at < u.created_at)",
+    )
 
 
 def downgrade() -> None:

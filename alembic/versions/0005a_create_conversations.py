@@ -138,4 +138,4 @@ def adopt_conversations() -> None:
 
 def downgrade() -> None:
     op.sql("DROP FUNCTION IF EXISTS chat_internal.message_times(uuid)")  # there if a fill of the times did not end
-    op.release_table("conversations", what="conversations, or values in them")
+    op.release_table("conversations", what="conversations with their messages, or values in them")

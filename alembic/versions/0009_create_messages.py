@@ -183,14 +183,11 @@ def adopt_messages() -> None:
         """
     )
     op.grant_only("FUNCTION chat_internal.fill_message_owner()")
-    op.entitle(  # by that trigger, and by the one that moves a conversation's updated_at
+    op.entitle(  # by that trigger
         "messages",
         "messages",
         "INSERT",
-        [
-            *(f"SELECT ({column}) ON TABLE public.conversations" for column in ("id", "user_id", "updated_at")),
-            "UPDATE (updated_at) ON TABLE public.conversations",
-        ],
+        ["SELECT (id) ON TABLE public.conversations", "SELECT (user_id) ON TABLE public.conversations"],
     )
     op.order_adopted(
         "messages",

@@ -1,8 +1,7 @@
 """Contract chat_sessions: the table becomes conversations, and a view keeps its old name and its old columns.
 
 What:   rename with everything that carries the name; the array column goes (chat_internal keeps the arrays); view
-        chat_sessions reads the rows as arrays and takes inserts, whole-array updates and deletes; a new message
-        moves its conversation's updated_at.
+        chat_sessions reads the rows as arrays and takes inserts, whole-array updates and deletes.
 Why:    old clients go on with the statements they have, under the policies of the tables (security_invoker, and
         triggers that run as the caller). Columns that the application has added to the table are in the view too. The
         view hides its key, see 0012b. Roles of the team's own that were granted the table are granted what takes its
@@ -39,7 +38,6 @@ WRITE = (  # an array is written by position, whatever stands there
     *READ,
     *(f"{command} ON TABLE public.messages" for command in ("INSERT", "UPDATE", "DELETE")),
     "SELECT ON TABLE public.conversations",
-    "UPDATE (updated_at) ON TABLE public.conversations",
     "EXECUTE ON FUNCTION chat_internal.store_session_messages(uuid, uuid, jsonb, timestamptz)",
     "EXECUTE ON FUNCTION chat_internal.session_elements(jsonb, timestamptz)",
     "EXECUTE ON FUNCTION chat_internal.element_time(jsonb)",
@@ -88,26 +86,6 @@ def upgrade() -> None:
         FOR EACH ROW EXECUTE FUNCTION chat_internal.write_chat_session();
         NOTIFY pgrst, 'reload schema';
 
-        -- by index, always: a plan made while conversations are few would read all of them for one message
-        CREATE FUNCTION chat_internal.touch_conversations() RETURNS trigger
-        LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET enable_seqscan = off AS $$
-        BEGIN
-          UPDATE public.conversations AS c
-          SET updated_at = n.last_at
-          FROM (
-            SELECT a.conversation_id, a.user_id, pg_catalog.max(coalesce(a.created_at, pg_catalog.now())) AS last_at
-            FROM added AS a
-            GROUP BY a.conversation_id, a.user_id
-          ) AS n
-          WHERE c.id = n.conversation_id AND c.user_id = n.user_id AND c.updated_at < n.last_at;
-          RETURN NULL;
-        END
-        $$;
-
-        CREATE TRIGGER messages_touch_conversation AFTER INSERT ON public.messages
-        REFERENCING NEW TABLE AS added
-        FOR EACH STATEMENT EXECUTE FUNCTION chat_internal.touch_conversations();
-
         CREATE OR REPLACE FUNCTION chat_internal.fill_message_owner() RETURNS trigger
         LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
         BEGIN
@@ -121,8 +99,7 @@ def upgrade() -> None:
         """
     )
     op.release("readers of chat_sessions")  # views of the application's own, now on the view of that name
-    for function in ("touch_conversations()", "fill_message_owner()"):
-        op.grant_only(f"FUNCTION chat_internal.{function}")
+    op.grant_only("FUNCTION chat_internal.fill_message_owner()")
     op.grant_only(
         "chat_sessions",
         authenticated="SELECT, INSERT, UPDATE, DELETE",
@@ -193,10 +170,8 @@ def downgrade() -> None:
     op.when("NOT chat_internal.is_adopted('conversations')", lambda: op.sql(SET_ASIDE % ("NULL", "becomes a table")))
     op.sql(
         """
-        DROP TRIGGER messages_touch_conversation ON public.messages;
         DROP VIEW public.chat_sessions;
         NOTIFY pgrst, 'reload schema';
-        DROP FUNCTION chat_internal.touch_conversations();
         """
     )
     op.when("NOT chat_internal.is_adopted('messages')", stop_filling_owners)

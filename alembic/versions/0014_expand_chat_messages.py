@@ -12,7 +12,7 @@ Undone: the column is dropped; refused while messages stand in another conversat
         conversations that hold nothing else go too.
 
 Revision ID: 0014
-Revises: 0013
+Revises: 0013a
 """
 
 import sqlalchemy as sa
@@ -20,7 +20,7 @@ import sqlalchemy as sa
 from alembic import op
 
 revision = "0014"
-down_revision = "0013"
+down_revision = "0013a"
 branch_labels = None
 depends_on = None
 

@@ -1,8 +1,9 @@
 """Index chat_messages by conversation.
 
-What:   idx_chat_messages_conversation, which the key's cascade looks through, and idx_chat_messages_conv_created, a
-        conversation's messages newest first.
-Why:    after the backfill: an index on the column would have made every update of it write to the index as well.
+What:   a conversation's messages newest first: idx_chat_messages_conversation for a user, to whose condition the
+        policy adds user_id, and for the key's cascade; idx_chat_messages_conv_created for the service.
+Why:    after the backfill: an index on the column would have made every update of it write to the index as well. Two
+        carry the order, as on messages (0009).
 Locks:  ShareUpdateExclusive on public.chat_messages while building: reads and writes go on.
 Undone: the indexes are dropped CONCURRENTLY.
 
@@ -19,7 +20,9 @@ depends_on = None
 
 
 def upgrade() -> None:
-    op.create_index_online("idx_chat_messages_conversation", "chat_messages", ["conversation_id", "user_id"])
+    op.create_index_online(
+        "idx_chat_messages_conversation", "chat_messages", ["conversation_id", "user_id", "created_at DESC"]
+    )
     op.create_index_online("idx_chat_messages_conv_created", "chat_messages", ["conversation_id", "created_at DESC"])
     op.drop_index_online("idx_chat_messages_conversation_legacy")  # what the column was found with, see 0014
 

@@ -1,7 +1,7 @@
 """Create conversation_messages: what was said in a creative session, and what it cost.
 
-What:   public.conversation_messages with its seven indexes; a message moves its session's last_activity_at; three
-        functions and two views that read history, cost and usage.
+What:   public.conversation_messages with its seven indexes; messages move their session's last_activity_at, once a
+        statement; three functions and two views that read history, cost and usage.
 Why:    the keys to the session are composite, as everywhere: a message has the owner and the brand of its session,
         and follows when the session changes its brand. Functions and views run as the caller (security_invoker), so
         that policies bind them. Days are UTC days whoever asks.
@@ -29,12 +29,20 @@ def upgrade() -> None:
         "update_session_on_message()",
         """
         CREATE OR REPLACE FUNCTION public.update_session_on_message() RETURNS trigger
-        LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+        LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET enable_seqscan = off AS $$
         BEGIN
+          -- left to whoever is changing it, as conversations are (0013)
           UPDATE public.conversation_sessions AS s
           SET last_activity_at = pg_catalog.now()
-          WHERE s.id = NEW.session_id AND s.user_id = NEW.user_id;
-          RETURN NEW;
+          FROM (
+            SELECT o.id
+            FROM (SELECT DISTINCT a.session_id, a.user_id FROM added AS a) AS n
+            JOIN public.conversation_sessions AS o ON o.id = n.session_id AND o.user_id = n.user_id
+            WHERE o.last_activity_at < pg_catalog.now()
+            FOR NO KEY UPDATE OF o SKIP LOCKED
+          ) AS l
+          WHERE s.id = l.id;
+          RETURN NULL;
         END
         $$
         """,
@@ -84,12 +92,15 @@ def upgrade() -> None:
         ),
     )
     op.create_index(
-        "idx_conversation_messages_session", "conversation_messages", ["session_id", "user_id"], schema="chat_internal"
+        "idx_conversation_messages_session",
+        "conversation_messages",
+        ["session_id", "user_id", "created_at", "id"],
+        schema="chat_internal",
     )
     op.create_index(
         "idx_conversation_messages_session_created",
         "conversation_messages",
-        ["session_id", "created_at"],
+        ["session_id", "created_at", "id"],
         schema="chat_internal",
     )
     op.create_index("idx_conversation_messages_user", "conversation_messages", ["user_id"], schema="chat_internal")
@@ -116,7 +127,7 @@ def upgrade() -> None:
     )
     op.sql(
         "CREATE TRIGGER trigger_update_session_on_message AFTER INSERT ON chat_internal.conversation_messages"
-        " FOR EACH ROW EXECUTE FUNCTION public.update_session_on_message()"
+        " REFERENCING NEW TABLE AS added FOR EACH STATEMENT EXECUTE FUNCTION public.update_session_on_message()"
     )
     op.enable_row_level_security("chat_internal.conversation_messages")
     op.create_owner_policies(
@@ -134,6 +145,7 @@ def upgrade() -> None:
         [
             "SELECT (id) ON TABLE public.conversation_sessions",
             "SELECT (user_id) ON TABLE public.conversation_sessions",
+            "SELECT (last_activity_at) ON TABLE public.conversation_sessions",
             "UPDATE (last_activity_at) ON TABLE public.conversation_sessions",
         ],
     )

@@ -51,10 +51,10 @@ def upgrade() -> None:
                 " WHERE c.user_id <> m.user_id"
             ),
             "messages whose tenant is not their conversation's": (
-                "SELECT (SELECT count(*) FROM public.messages AS m"
-                " JOIN public.conversations AS c ON c.id = m.conversation_id WHERE c.tenant_id IS DISTINCT FROM m.tenant_id)"
-                " + (SELECT count(*) FROM public.chat_messages AS m"
-                " JOIN public.conversations AS c ON c.id = m.conversation_id WHERE c.tenant_id IS DISTINCT FROM m.tenant_id)"
+                "SELECT count(*) FROM public.conversations AS c JOIN ("
+                "SELECT conversation_id, tenant_id FROM public.messages"
+                " UNION ALL SELECT conversation_id, tenant_id FROM public.chat_messages"
+                ") AS m ON m.conversation_id = c.id WHERE m.tenant_id IS DISTINCT FROM c.tenant_id"
             ),
             "users with messages and no conversation": (
                 "SELECT count(DISTINCT m.user_id) FROM public.chat_messages AS m"

@@ -2,6 +2,7 @@
 
 import difflib
 import json
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from importlib import resources
@@ -103,10 +104,12 @@ def compare(expected: Snapshot, found: Snapshot, context: Context = Context()) -
                     additions = dangerous if _is_dangerous(kind, theirs[identity]) else extras
                     additions.append(Difference(kind, identity, None, theirs[identity], context=context))
             else:
-                here = theirs[identity]
+                wish, here = ours[identity], theirs[identity]
                 if kind == "tables":
                     here = _without_own_columns(identity, here, expected)
-                wanted, had, strangers = _apart(ours[identity], here)
+                elif kind == "views":
+                    wish = _with_own_columns(wish, here)
+                wanted, had, strangers = _apart(wish, here)
                 if wanted:
                     changed.append(Difference(kind, identity, wanted, had, context=context))
                 if strangers:
@@ -184,6 +187,15 @@ def _without_own_columns(table: str, properties: Mapping[str, Any], expected: Sn
         for role, privileges in properties.get("grants", {}).items()
     }
     return {**properties, "grants": grants}
+
+
+def _with_own_columns(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Expect after ours what the database's own columns of the same table add to a view: their plain names."""
+    more = theirs["columns"][len(ours["columns"]) :]
+    names = [found[0] for column in more if (found := re.match(r'"(?:[^"]|"")+"|\S+', column))]
+    head, sep, tail = ours["definition"].rpartition(" FROM ")
+    definition = head + "".join(f", {name}" for name in names) + sep + tail
+    return {**ours, "columns": [*ours["columns"], *more], "definition": definition}
 
 
 def _apart(

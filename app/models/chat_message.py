@@ -39,9 +39,10 @@ class ChatMessage(Base):
             name="fk_chat_messages_conversation",
             ondelete="CASCADE",
         ),
-        # The cascade from conversations, which deletes by both columns.
-        Index("idx_chat_messages_conversation", "conversation_id", "user_id"),
-        # The latest messages of a conversation.
+        # The latest messages of a conversation as a user, to whose query the policy adds user_id; the cascade from
+        # conversations, which deletes by both columns.
+        Index("idx_chat_messages_conversation", "conversation_id", "user_id", text("created_at DESC")),
+        # The same as the service.
         Index("idx_chat_messages_conv_created", "conversation_id", text("created_at DESC")),
         # The latest messages of a user, as the flat clients read them; the cascade from users.
         Index("idx_chat_messages_user_created", "user_id", text("created_at DESC")),

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 class Conversation(Base):
     """One thread of a user.
 
-    A new message moves `updated_at` in the database; a loaded conversation shows it after `refresh()`.
+    The database moves `updated_at`; a loaded conversation shows it after `refresh()`.
     """
 
     __tablename__ = "conversations"
@@ -32,6 +32,9 @@ class Conversation(Base):
     # The column is `metadata`; a declarative class keeps that name for its MetaData.
     metadata_: Mapped[JsonObject] = mapped_column("metadata", server_default=text("'{}'"))
     created_at: Mapped[CreatedAt]
+    # When something of the conversation changed, or its latest message came: that to within ten seconds, so that a
+    # conversation in use is not written with each message. It never goes back. A message that comes while another
+    # transaction changes the conversation leaves it to that one; where that one rolls back, the next message moves it.
     updated_at: Mapped[UpdatedAt]
 
     __table_args__ = (

@@ -163,10 +163,11 @@ class ConversationMessage(Base):
             onupdate="CASCADE",
             ondelete="CASCADE",
         ),
-        # The cascade from conversation_sessions, which deletes by both columns; sums over a session.
-        Index("idx_conversation_messages_session", "session_id", "user_id"),
-        # A session in order: get_conversation_history().
-        Index("idx_conversation_messages_session_created", "session_id", "created_at"),
+        # A session in order, get_conversation_history(), as a user, to whose query the policy adds user_id; sums over a
+        # session; the cascade from conversation_sessions, which deletes by both columns.
+        Index("idx_conversation_messages_session", "session_id", "user_id", "created_at", "id"),
+        # The same as the service.
+        Index("idx_conversation_messages_session_created", "session_id", "created_at", "id"),
         # A user's messages, and the cascade from users.
         Index("idx_conversation_messages_user", "user_id"),
         # A brand's messages, and what a session's change of brand takes along.

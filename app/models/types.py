@@ -24,7 +24,7 @@ UserId = Annotated[UUID, mapped_column(ForeignKey("users.id", ondelete="CASCADE"
 
 CreatedAt = Annotated[datetime, mapped_column(server_default=func.now())]
 
-# Moved by the trigger `update_updated_at()`, whatever the client sends.
+# Moved by the trigger `update_updated_at()` when an UPDATE changes something, unless that sets it itself.
 UpdatedAt = Annotated[datetime, mapped_column(server_default=func.now(), server_onupdate=FetchedValue())]
 
 

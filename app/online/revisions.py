@@ -41,6 +41,19 @@ def live(steps: Steps, options: Options) -> Steps:
     return wrapped
 
 
+def about_to_undo(context: MigrationContext) -> list[Callable[..., Any]]:
+    """Return the ``downgrade()`` of each revision that a downgrade is about to run, in their order."""
+    steps = cast(Steps, context._migrations_fn)
+    if steps.__name__ != DOWNGRADE:
+        return []
+    heads = context.get_current_heads()
+    left = unfinished.noted_in(cast(sa.Connection, context.connection), context.version_table_schema)
+    undone_first = []
+    if left is not None and left.opposite.direction == DOWNGRADE and left.is_at(heads, _script(left, context)):
+        undone_first.append(left.opposite.function(_script(left, context)))
+    return undone_first + [step.migration_fn for step in steps(heads, context) if isinstance(step, RevisionStep)]
+
+
 def _live(step: RevisionStep, begun: Unfinished, context: MigrationContext, options: Options) -> Callable[..., None]:
     revision = step.migration_fn
 

@@ -273,6 +273,9 @@ def finish_table(operations: Operations, table: str) -> None:
         with outside_transaction(operations):
             for step in steps:
                 log.info("%s", step)
+                # others would queue behind it if it waited for its lock as a build may
+                short = options_of(operations).lock_timeout if " ADD CONSTRAINT " in step else 0
+                statement(operations, f"SET lock_timeout = '{short * 1000:.0f}ms'")
                 statement(operations, step)
     with _logged(operations, table):
         statement(operations, f"SELECT chat_internal.finish_adoption({literal(table)})")

@@ -70,12 +70,15 @@ def create_index_online(
 
 @operation
 def drop_index_online(operations: Operations, name: str) -> None:
-    """Drop an index CONCURRENTLY, outside a transaction; one that is gone already is fine."""
+    """Drop an index CONCURRENTLY, outside a transaction; fine where none of that name is there, but another object."""
     if is_conditional(operations):
         statement(operations, f"DROP INDEX IF EXISTS {quoted(operations, name)}")
         return
+    index = quoted(operations, name)
+    if not is_offline(operations) and _is_valid(operations, index) is None:
+        return
     with outside_transaction(operations):
-        statement(operations, f"DROP INDEX CONCURRENTLY IF EXISTS {quoted(operations, name)}")
+        statement(operations, f"DROP INDEX CONCURRENTLY IF EXISTS {index}")
 
 
 @contextmanager

@@ -14,29 +14,15 @@ from app.catalog import compare
 from app.embedded import Server
 from tests.adoption import legacy
 from tests.adoption.legacy import STARTS, Place, rows
+from tests.adoption.steps import Steps
+from tests.adoption.test_adoption import public
+from tests.live.command_line import alembic
 from tests.migrations.chain import REVISIONS, before
 from tests.migrations.test_stairs import differences
 
 plain = pytest.mark.parametrize("platform", ["plain"])
 LOOKED = before("0002")  # from here on nothing looks at the tables any more before it changes them
 EVERY_STEP = os.environ.get("CHAT_SCHEMA_TEST_FAILURES") == "all"
-
-# What fails is the DDL command that stands at this place among those of a run which begin a transaction of their own.
-FAILING = """
-    CREATE SCHEMA planted;
-    CREATE SEQUENCE planted.steps;
-    CREATE TABLE planted.failing (place bigint);
-    CREATE FUNCTION planted.fail() RETURNS event_trigger LANGUAGE plpgsql AS $$
-    BEGIN
-      IF current_setting('application_name') = 'chat-schema' AND pg_current_xact_id_if_assigned() IS NULL
-        AND nextval('planted.steps') = (SELECT place FROM planted.failing) THEN
-        RAISE EXCEPTION 'planted: % fails', tg_tag;
-      END IF;
-    END
-    $$;
-    CREATE EVENT TRIGGER planted ON ddl_command_start EXECUTE FUNCTION planted.fail();
-"""
-NO_LONGER_FAILING = "DROP EVENT TRIGGER planted; DROP SCHEMA planted CASCADE"
 
 
 @pytest.fixture
@@ -46,23 +32,30 @@ def twin(server: Server, platform: str) -> Iterator[Place]:
         yield place
 
 
-@plain
-@pytest.mark.parametrize("start", ["2", "empty"])
-def test_a_step_that_fails_leaves_what_stood_before_its_revision(
-    place: Place, twin: Place, start: str, record_property: Callable[[str, object], None]
-) -> None:
+def stride(dice: random.Random) -> int:
+    return 1 if EVERY_STEP else dice.randint(2, 8)
+
+
+@pytest.fixture
+def dice(record_property: Callable[[str, object], None]) -> random.Random:
     seed = random.randrange(2**32)  # noqa: S311  dice
     record_property("seed", seed)
-    dice = random.Random(seed)  # noqa: S311
+    return random.Random(seed)  # noqa: S311
+
+
+@plain
+@pytest.mark.parametrize("start", ["2", "empty"])
+def test_an_upgrade_that_fails_leaves_what_stood_before_its_revision(
+    place: Place, twin: Place, start: str, dice: random.Random
+) -> None:
     options = STARTS[start].options
     for each in (place, twin):
         each.load(start)
         each.chain.upgrade(LOOKED, *options)
-    place.chain.execute(FAILING)
+    steps = Steps(place.chain)
     revision, failing, undone = LOOKED, 1, 0
-    while failing:
-        place.chain.execute("SELECT setval('planted.steps', 1, false)")
-        place.chain.execute(f"DELETE FROM planted.failing; INSERT INTO planted.failing VALUES ({failing})")
+    while True:
+        steps.fail_at(failing)
         try:
             place.chain.upgrade("head", *options)
         except CommandError as error:
@@ -71,19 +64,81 @@ def test_a_step_that_fails_leaves_what_stood_before_its_revision(
             break
         assert "planted: " in said
         if place.chain.revision() == revision:
-            failing += 1 if EVERY_STEP else dice.randint(2, 8)
+            failing += stride(dice)
         else:
             revision, failing = place.chain.revision(), 1
             twin.chain.upgrade(revision, *options)
         running = REVISIONS[REVISIONS.index(revision) + 1]
-        undone += f"Revision {running} had committed a part, which its downgrade has undone" in said
-        assert undone or f"Revision {running} was rolled back" in said
+        committed = f"Revision {running} had committed a part, which its downgrade has undone" in said
+        undone += committed
+        assert committed or f"Revision {running} was rolled back" in said
         assert not differences(twin.chain.snapshot(), place.chain.snapshot()), said
     assert undone
-    place.chain.execute(NO_LONGER_FAILING)
+    steps.remove()
     twin.chain.upgrade("head", *options)
     assert compare(twin.chain.snapshot(), place.chain.snapshot()).differences == ()
-    assert rows(place.chain.session).keys() == rows(twin.chain.session).keys()
+
+
+@plain
+def test_a_downgrade_that_fails_puts_back_what_it_had_dropped(place: Place, twin: Place, dice: random.Random) -> None:
+    for each in (place, twin):
+        each.chain.upgrade("0016")
+    steps = Steps(place.chain)
+    revision, failing, restored = "0016", 2, 0
+    while True:
+        steps.fail_at(failing)
+        try:
+            place.chain.downgrade("0007")
+        except CommandError as error:
+            said = str(error)
+        else:
+            break
+        if place.chain.revision() == revision:
+            failing += stride(dice)
+        else:
+            revision, failing = place.chain.revision(), 2
+            twin.chain.downgrade(revision)
+        restored += f"Revision {revision} had committed a part, which its upgrade has undone" in said
+        assert not differences(twin.chain.snapshot(), place.chain.snapshot()), said
+    assert restored
+
+
+@pytest.mark.parametrize(("start", "platform"), [("2", "plain"), ("1b", "supabase"), ("3b", "supabase")])
+def test_the_way_back_from_wherever_a_kill_left_it(place: Place, start: str, dice: random.Random) -> None:
+    place.load(start)
+    old, before_ = public(place), rows(place.chain.session)
+    steps = Steps(place.admin)
+    step, kills = dice.randint(1, 12), 0
+    while True:
+        steps.wait_at(step)
+        with alembic(place.url, "upgrade", "head", x=STARTS[start].options) as run:
+            if not steps.kill(run):
+                run.succeeds()
+                break
+        kills += 1
+        place.chain.downgrade("base")
+        assert differences(old, public(place)) == [], f"killed at step {step}"
+        assert rows(place.chain.session) == before_
+        assert place.chain.value("SELECT to_regnamespace('chat_internal')") is None
+        step += 1 if EVERY_STEP else dice.randint(8, 24)
+    assert kills
+
+
+@plain
+def test_the_way_up_from_wherever_a_kill_left_a_downgrade(place: Place, twin: Place, dice: random.Random) -> None:
+    for each in (place, twin):
+        each.chain.upgrade("0016")
+    steps = Steps(place.chain)
+    step = 2
+    while True:
+        steps.wait_at(step)
+        with alembic(place.url, "downgrade", "0007") as run:
+            if not steps.kill(run):
+                run.succeeds()
+                break
+        place.chain.upgrade("0016")
+        assert not differences(twin.chain.snapshot(), place.chain.snapshot()), f"killed at step {step}"
+        step += stride(dice)
 
 
 OWN_TASKS = """

@@ -77,6 +77,13 @@ OBSTACLES = {
         "CREATE UNIQUE INDEX one ON chat_sessions (user_id, tenant_id) WHERE tenant_id IS NULL",
         r"public\.one refuses a user's second conversation",
     ),
+    "one conversation a user that is not deleted": (
+        None,
+        'ALTER TABLE conversations ADD COLUMN "Deleted" timestamptz DEFAULT now();'
+        ' ALTER TABLE conversations ALTER COLUMN "Deleted" DROP DEFAULT;'
+        ' CREATE UNIQUE INDEX "One" ON conversations (user_id) WHERE "Deleted" IS NULL',
+        r"public\.\"One\" refuses a user's second conversation",
+    ),
     "a title of the sessions' own": (
         SESSIONS,
         "ALTER TABLE chat_sessions ADD COLUMN title text; ALTER TABLE chat_sessions ADD COLUMN metadata jsonb",
@@ -108,7 +115,7 @@ def test_it_is_named_nothing_is_changed_and_what_is_advised_mends_it(place: Plac
 
 def run(place: Place, statements: str) -> None:
     for statement in statements.split(";"):
-        by, _, text = statement.strip().rpartition("!")
+        _, _, text = statement.strip().rpartition("!")
         (place.admin if "!" in statement else place.chain).execute(text)
 
 

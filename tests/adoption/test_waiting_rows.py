@@ -87,3 +87,30 @@ def test_hosted_clients_write_to_rows_that_wait_for_their_values(
         assert row["created_at"] is not None
     assert api.select(USER, table, {"id": deleted}) == []
     api.close()
+
+
+@pytest.mark.parametrize("platform", ["owner"])
+def test_a_row_with_an_infinite_time_can_be_written_while_it_waits_for_another(place: Place) -> None:
+    place.load("2")
+    place.chain.execute(
+        "INSERT INTO messages (conversation_id, user_id, role, content, created_at)"
+        " SELECT c.id, c.user_id, 'user', n::text, 'infinity'"
+        f" FROM (SELECT * FROM conversations ORDER BY id LIMIT 1) AS c, generate_series(1, {SEVERAL}) AS n"
+    )
+    with held(place, "2", "messages", "0009") as [changed, *_]:
+        place.chain.execute("UPDATE messages SET content = 'changed' WHERE id = %s", [changed])
+    assert place.chain.value("SELECT content FROM messages WHERE id = %s", [changed]) == "changed"
+    assert place.chain.value("SELECT count(*) FROM messages WHERE NOT isfinite(created_at)") == 0
+
+
+def test_rows_that_the_older_shape_cannot_hold_go_with_what_hangs_on_them(place: Place) -> None:
+    """3b: a conversation has a tenant there, and its messages hang on it by a key that does not cascade."""
+    place.load("3b")
+    old = place.chain.value("SELECT count(*) FROM messages")
+    place.chain.upgrade()
+    place.chain.execute(
+        "WITH made AS (INSERT INTO conversations (user_id) SELECT id FROM users ORDER BY id LIMIT 1 RETURNING *)"
+        " INSERT INTO messages (conversation_id, user_id, role, content) SELECT id, user_id, 'user', 'Hi' FROM made"
+    )
+    place.chain.downgrade("base", "allow-data-loss=yes")
+    assert place.chain.value("SELECT count(*) FROM messages") == old

@@ -11,7 +11,7 @@ import pytest
 
 from tests.conftest import libpq
 from tests.policies.acting import Refusal, acting, outcome, refused, values
-from tests.policies.world import ACME, GLOBEX, OF_ACME, OWNER, PERSONAL, ROWS
+from tests.policies.world import ACME, GLOBEX, OF_ACME, OF_OTHER, OTHER, OWNER, PERSONAL, ROWS
 
 TABLES = ("messages", "chat_messages")
 WAITING = "SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
@@ -66,6 +66,20 @@ def test_who_left_gets_into_the_tenant_by_no_tenant_that_it_sends(
         with refused(world, Refusal.BY_POLICY):
             world.execute(f"UPDATE {table} SET conversation_id = %s, tenant_id = %s", [OF_ACME, sent])
     assert differing(world) == []
+
+
+@pytest.mark.parametrize("table", TABLES)
+def test_a_message_that_is_refused_moves_nobodys_conversation(world: psycopg.Connection, table: str) -> None:
+    old = "UPDATE conversations SET updated_at = '2020-01-01', created_at = '2020-01-01'"
+    world.execute(old)
+    for owner, conversation in ((OTHER, OF_OTHER), (OWNER, OF_OTHER)):
+        with acting(world, OWNER):
+            assert outcome(
+                world,
+                f"INSERT INTO {table} (conversation_id, user_id, role, content)"
+                f" VALUES ('{conversation}', '{owner}', 'user', 'Hi')",
+            ) in (Refusal.BY_POLICY, Refusal.BY_KEY)
+    assert values(world, "SELECT count(*) FROM conversations WHERE updated_at <> '2020-01-01'") == [0]
 
 
 def test_a_conversation_that_is_missing_is_refused_by_its_key(world: psycopg.Connection) -> None:

@@ -46,6 +46,11 @@ class TestUpdatedAt:
         old.run(f"UPDATE {table} SET {change}, updated_at = %s", LONG_AGO)
         assert old.one(f"SELECT updated_at = now() FROM {table}")
 
+    def test_a_statement_that_changes_nothing_does_not_move_it(self, old: Rows, table: str, change: str) -> None:
+        column = change.partition(" ")[0]
+        assert old.run(f"UPDATE {table} SET {column} = {column}") == 1
+        assert old.one(f"SELECT updated_at FROM {table}") == LONG_AGO
+
 
 def test_every_table_with_updated_at_moves_it(rows: Rows) -> None:
     with_column = rows.all(

@@ -16,6 +16,7 @@ _UNSAFE = """
     )
     SELECT pg_catalog.format('%s has no safe search_path: %s', o.oid::pg_catalog.regprocedure, o.prosrc)
     FROM own AS o WHERE NOT coalesce(o.proconfig, '{}') @> ARRAY['search_path=pg_catalog, pg_temp']
+      AND (o.prosecdef OR o.oid IS DISTINCT FROM pg_catalog.to_regprocedure('chat_internal.current_user_id()'))
     UNION ALL
     SELECT pg_catalog.format('%s runs as its owner and is open to PUBLIC or anon: %s',
                              o.oid::pg_catalog.regprocedure, o.prosrc)

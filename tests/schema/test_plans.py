@@ -1,0 +1,165 @@
+"""What each listing reads, as the owner of the tables, as a user and as the service, whatever way it is planned.
+
+The data is skewed as a chat's is: one user has most of it, in a few long threads among many short ones.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+import psycopg
+import psycopg.sql
+import pytest
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql.asyncpg import dialect as numbered
+
+from app import queries
+from app.queries import ConversationPosition, MessagePosition
+
+ME, TENANT, LEFT = UUID(int=1), UUID(int=2), UUID(int=3)
+LONG, LONG_IN_TENANT, LONG_SESSION = UUID(int=4), UUID(int=5), UUID(int=6)
+
+FILL = f"""
+SET LOCAL session_replication_role = replica;  -- no keys, no triggers
+INSERT INTO users (id) VALUES ('{ME}');
+INSERT INTO users (id) SELECT gen_random_uuid() FROM generate_series(1, 300);
+INSERT INTO tenants (id, name) VALUES ('{TENANT}', 'Acme'), ('{LEFT}', 'Globex');
+INSERT INTO tenant_users (tenant_id, user_id) SELECT '{TENANT}', id FROM users;
+INSERT INTO conversations (id, user_id, tenant_id) VALUES
+  ('{LONG}', '{ME}', NULL), ('{LONG_IN_TENANT}', '{ME}', '{TENANT}');
+INSERT INTO conversations (user_id, tenant_id)
+  SELECT '{ME}', CASE n % 3 WHEN 1 THEN '{TENANT}'::uuid WHEN 2 THEN '{LEFT}'::uuid END FROM generate_series(1, 900) AS n
+  UNION ALL SELECT u.id, CASE n WHEN 1 THEN '{TENANT}'::uuid END FROM users AS u, generate_series(1, 4) AS n;
+UPDATE conversations AS c SET created_at = at, updated_at = at
+  FROM (SELECT id, '2026-01-01'::timestamptz + row_number() OVER () * interval '1 minute' AS at FROM conversations) AS o
+  WHERE o.id = c.id;
+INSERT INTO messages (conversation_id, user_id, tenant_id, role, content, created_at)
+  SELECT c.id, c.user_id, c.tenant_id, 'user', repeat('Hello ', 20), c.created_at + n * interval '1 second'
+  FROM conversations AS c, generate_series(1, 3000) AS n
+  WHERE n <= CASE WHEN c.id IN ('{LONG}', '{LONG_IN_TENANT}') THEN 3000 ELSE 5 END ORDER BY random();
+INSERT INTO chat_messages (conversation_id, user_id, tenant_id, role, content, created_at)
+  SELECT conversation_id, user_id, tenant_id, role, content, created_at FROM messages;
+INSERT INTO tasks (user_id, title, created_at)
+  SELECT u.id, 'Task', '2026-01-01'::timestamptz + n * interval '1 minute' FROM users AS u, generate_series(1, 2000) AS n
+  WHERE n <= CASE WHEN u.id = '{ME}' THEN 2000 ELSE 100 END;
+INSERT INTO brands (id, user_id, name) SELECT id, id, 'Soap' FROM users;
+INSERT INTO conversation_sessions (id, brand_id, user_id) VALUES ('{LONG_SESSION}', '{ME}', '{ME}');
+INSERT INTO conversation_sessions (brand_id, user_id, created_at, last_activity_at)
+  SELECT u.id, u.id, at, at FROM users AS u, generate_series(1, 300) AS n,
+    LATERAL (SELECT '2026-01-01'::timestamptz + n * interval '1 minute' AS at) AS moment
+  WHERE n <= CASE WHEN u.id = '{ME}' THEN 300 ELSE 3 END;
+INSERT INTO conversation_messages (session_id, brand_id, user_id, role, content, created_at, provider, cost_usd)
+  SELECT s.id, s.brand_id, s.user_id, 'user', 'Go', s.created_at + n * interval '1 second', 'acme', 0.01
+  FROM conversation_sessions AS s, generate_series(1, 5000) AS n
+  WHERE n <= CASE WHEN s.id = '{LONG_SESSION}' THEN 5000 ELSE 10 END ORDER BY random();
+"""
+
+_MIDDLE = datetime(2026, 1, 1, 6, tzinfo=UTC)
+_LATE = datetime(2026, 1, 1, 0, 30, tzinfo=UTC)
+_BY_QUERIES: dict[str, sa.Select[Any]] = {
+    "conversations of a user": queries.conversations_of_user(ME, limit=20),
+    "the next of them": queries.conversations_of_user(ME, after=ConversationPosition(_MIDDLE, ME), limit=20),
+    "conversations of a tenant": queries.conversations_of_tenant(TENANT, limit=20),
+    "a thread": queries.thread(LONG),
+    "the next of it": queries.thread(LONG, after=MessagePosition(_LATE, 1)),
+    "the end of a thread": queries.thread_backwards(LONG),
+    "what came before": queries.thread_backwards(LONG, before=MessagePosition(_LATE, 1)),
+    "a thread in a tenant": queries.thread(LONG_IN_TENANT),
+}
+_OLD_CLIENTS: dict[str, tuple[str, tuple[object, ...]]] = {
+    "the flat history": ("SELECT * FROM chat_messages WHERE user_id = $1 ORDER BY created_at DESC LIMIT 50", (ME,)),
+    "chat messages of a conversation": (
+        "SELECT * FROM chat_messages WHERE conversation_id = $1 ORDER BY created_at DESC LIMIT 50",
+        (LONG,),
+    ),
+    "the same, oldest first": (
+        "SELECT * FROM chat_messages WHERE conversation_id = $1 ORDER BY created_at LIMIT 50",
+        (LONG_IN_TENANT,),
+    ),
+    "conversations by creation": (
+        "SELECT * FROM conversations WHERE user_id = $1 ORDER BY created_at DESC LIMIT 20",
+        (ME,),
+    ),
+    "tasks of a user": ("SELECT * FROM tasks WHERE user_id = $1 ORDER BY created_at DESC LIMIT 50", (ME,)),
+    "sessions of a user": (
+        "SELECT * FROM conversation_sessions WHERE user_id = $1 ORDER BY created_at DESC LIMIT 20",
+        (ME,),
+    ),
+    "the history of a session": (  # the body of get_conversation_history()
+        "SELECT id, role, content, created_at FROM conversation_messages WHERE session_id = $1"
+        " ORDER BY created_at, id LIMIT 50",
+        (LONG_SESSION,),
+    ),
+    "the end of a session": (
+        "SELECT * FROM conversation_messages WHERE session_id = $1 ORDER BY created_at DESC LIMIT 50",
+        (LONG_SESSION,),
+    ),
+}
+
+
+def _numbered(statement: sa.Select[Any]) -> tuple[str, tuple[object, ...]]:
+    compiled = statement.compile(dialect=numbered())
+    return str(compiled), tuple(compiled.params[name] for name in compiled.positiontup or ())
+
+
+LISTINGS = {**{name: _numbered(statement) for name, statement in _BY_QUERIES.items()}, **_OLD_CLIENTS}
+
+
+@pytest.fixture(scope="module")
+def filled(_shared_database: str, server: Any) -> Iterator[psycopg.Connection]:
+    with psycopg.connect(host=str(server.socket_dir), port=server.port, user="postgres", dbname=_shared_database) as c:
+        c.execute(FILL)
+        c.commit()
+        c.autocommit = True
+        c.execute("VACUUM (ANALYZE)")
+        c.execute("SET random_page_cost = 1.1")  # as hosts with solid state disks have it
+        yield c
+
+
+def plan(connection: psycopg.Connection, listing: str, who: str, mode: str) -> dict[str, Any]:
+    """Return the plan of the listing as it ran, the second time: the first has filled caches of the catalog."""
+    text, values = LISTINGS[listing]
+    with connection.transaction():
+        connection.execute(f"SET LOCAL plan_cache_mode = force_{mode}_plan")
+        if who != "owner":
+            claims = json.dumps({"sub": str(ME)})
+            connection.execute(
+                "SELECT set_config('role', %s, true), set_config('request.jwt.claims', %s, true)",
+                ["authenticated" if who == "user" else "service_role", claims],
+            )
+        connection.execute(f"PREPARE listing AS {text}".encode())
+        for _ in range(2):
+            arguments = psycopg.sql.SQL(", ").join(map(psycopg.sql.Literal, values))
+            explain = psycopg.sql.SQL("EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) EXECUTE listing ({})").format(arguments)
+            [[[found]]] = connection.execute(explain).fetchall()
+        connection.execute("DEALLOCATE listing")
+    plan: dict[str, Any] = found["Plan"]
+    return plan
+
+
+def nodes(node: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    yield node
+    for child in node.get("Plans", ()):
+        yield from nodes(child)
+
+
+def buffers(node: dict[str, Any]) -> int:
+    return int(node["Shared Hit Blocks"] + node["Shared Read Blocks"])
+
+
+@pytest.mark.parametrize("mode", ["custom", "generic"])
+@pytest.mark.parametrize("who", ["owner", "user", "service"])
+@pytest.mark.parametrize("listing", LISTINGS)
+def test_a_listing_is_read_by_its_index_in_its_order(
+    filled: psycopg.Connection, listing: str, who: str, mode: str
+) -> None:
+    found = plan(filled, listing, who, mode)
+    assert found["Actual Rows"] >= 20
+    used = {node["Node Type"] for node in nodes(found)}
+    assert not used & {"Sort", "Incremental Sort", "Seq Scan"}, used
+    least = buffers(plan(filled, listing, "owner", mode))
+    assert buffers(found) <= 2 * least + 4  # the memberships of who asks for rows of tenants
