@@ -13,6 +13,7 @@ from alembic.util import to_tuple
 
 from alembic import context
 from chat_schema import database, look
+from chat_schema.destination import refuse_no_revision
 from chat_schema.online.deployer_lock import deployer_lock
 from chat_schema.online.revisions import about_to_undo, live
 from chat_schema.online.session import READING, safe_search_path, session_settings
@@ -29,6 +30,8 @@ from chat_schema.version_table import (
 log = logging.getLogger("chat_schema")
 config = context.config
 options = Options.parse(context.get_x_argument(as_dictionary=True))
+if (asked := getattr(config.cmd_opts, "revision", None)) is not None:
+    refuse_no_revision(context.script, asked)
 
 if config.config_file_name and config.attributes.get("configure_logging", True):
     logging.config.fileConfig(config.config_file_name, disable_existing_loggers=False)

@@ -40,7 +40,9 @@ class Options:
     full_speed: bool = _option(
         False, "yes: a backfill does not give way while others are at work, by a quarter of batch-time and equal rests"
     )
-    backfill_workers: int = _option(1, "connections that backfill at the same time, 1 to 16")
+    backfill_workers: int = _option(
+        1, "connections that backfill at the same time, 1 to 16; one, whatever is said, while others are at work"
+    )
     max_replica_lag: float = _option(10.0, "how far a replica may fall behind until a backfill waits for it")
     allow_data_loss: bool = _option(False, "yes: a downgrade may destroy rows that the older shape cannot hold")
     on_owner_mismatch: str = _option(
