@@ -79,9 +79,9 @@ OBSTACLES = {
     ),
     "one conversation a user that is not deleted": (
         None,
-        'ALTER TABLE conversations ADD COLUMN "Deleted" timestamptz DEFAULT now();'
-        ' ALTER TABLE conversations ALTER COLUMN "Deleted" DROP DEFAULT;'
-        ' CREATE UNIQUE INDEX "One" ON conversations (user_id) WHERE "Deleted" IS NULL',
+        "ALTER TABLE conversations ADD COLUMN deleted_at timestamptz DEFAULT now();"
+        " ALTER TABLE conversations ALTER COLUMN deleted_at DROP DEFAULT;"
+        ' CREATE UNIQUE INDEX "One" ON conversations (user_id) WHERE deleted_at IS NULL',
         r"public\.\"One\" refuses a user's second conversation",
     ),
     "a title of the sessions' own": (
