@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import importlib.metadata
 import io
 import json
 import os
@@ -9,27 +11,36 @@ import re
 import sys
 from argparse import Namespace, RawDescriptionHelpFormatter
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import sqlalchemy as sa
 from alembic.config import CommandLine, Config
 from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
+from alembic.script import Script, ScriptDirectory
 from alembic.util import CommandError
 
+import alembic
 from alembic import command
 
-from . import database, embedded_data, retention, verification
+from . import database, look, rehearsal, retention, verification
 from . import embedded as embedded_server
+from .destination import refuse_no_revision
 from .online.progress import Progress
-from .options import describe
+from .options import Options, describe
+from .output import checked_output
+from .roles import recorded_roles
 from .version_table import refuse_strangers
 
 
 def plan(config: Config) -> None:
-    """Show the revisions that an upgrade would run, and the locks that each takes."""
+    """Show the revisions that an upgrade would run, the locks that each takes, and what is in their way; exit 1 then.
+
+    A database that is not ours yet is rehearsed on, as the upgrade does first; ``-x rehearse=no`` leaves it out.
+    """
     with _connected(config) as connection:
+        options = Options.parse(_x_arguments(config)).settle_roles(recorded_roles(connection))
+        connection.rollback()
         context = MigrationContext.configure(connection, opts={"version_table_schema": database.INTERNAL_SCHEMA})
         current = context.get_current_heads()
         script = ScriptDirectory.from_config(config)
@@ -40,9 +51,28 @@ def plan(config: Config) -> None:
             return
         print(f"{len(pending)} revisions from {', '.join(current) or 'an empty database'} to head:")
         for revision in pending:
-            locks = re.search(r"^Locks: +(.+?)(?=^\w+:|\Z)", revision.longdoc, re.MULTILINE | re.DOTALL)
-            print(f"  {revision.revision}  {revision.doc}")
+            explained = _docstring(revision)
+            locks = re.search(r"^Locks: +(.+?)(?=^\w+:|\Z)", explained, re.MULTILINE | re.DOTALL)
+            print(f"  {revision.revision}  {explained.partition(chr(10) * 2)[0]}")
             print(f"        locks: {' '.join(locks[1].split()) if locks else 'not stated'}")
+        obstacles = look.obstacles(connection, look.looks(script, current, options))
+        if not obstacles and not current and options.rehearse and rehearsal.is_needed(connection):
+            rehearsed = rehearsal.rehearse(connection.engine.url, options)
+            obstacles = rehearsed.obstacles
+            print("\n".join([*rehearsed.notes, rehearsal.OPEN]))
+        print(look.told(obstacles) if obstacles else "Nothing is in the way.")
+    if obstacles:
+        raise SystemExit(1)
+
+
+def _x_arguments(config: Config) -> dict[str, str]:
+    given = getattr(config.cmd_opts, "x", None) or []
+    return {name: value for name, _, value in (each.partition("=") for each in given)}
+
+
+def _docstring(revision: Script) -> str:
+    """Read it from the file: Python forgets docstrings where PYTHONOPTIMIZE=2 is set."""
+    return ast.get_docstring(ast.parse(Path(revision.path).read_text("utf-8"))) or ""
 
 
 def verify(config: Config, as_json: bool = False, keep: Sequence[str] | None = None) -> None:
@@ -55,10 +85,12 @@ def verify(config: Config, as_json: bool = False, keep: Sequence[str] | None = N
             checks.append(check)
             if not as_json:
                 _report(check)
+        where = database.described(connection)
     failed = sum(not check.passed for check in checks)
     if as_json:
         document = {
             "version": 1,  # of this format
+            "database": where,
             "revision": checks[0].found,
             "passed": not failed,
             "checks": [check.as_json() for check in checks],
@@ -101,39 +133,52 @@ def purge(config: Config, older_than: int = 90, batch_size: int = 500, dry_run: 
 
 def sql(config: Config, split: str | None = None) -> None:
     """Write the upgrade as SQL, one numbered file a revision, for a tool that runs a folder of them in order."""
-    if split is None:
+    if not split:
         raise CommandError("Nothing was written: say where, as in `chat-schema sql --split supabase/migrations`.")
     folder = Path(split)
-    folder.mkdir(parents=True, exist_ok=True)
+    with _written_to(folder):
+        folder.mkdir(parents=True, exist_ok=True)
     config.attributes["configure_logging"] = False
     below = "base"
     for place, revision in enumerate(reversed(list(ScriptDirectory.from_config(config).walk_revisions())), start=1):
         config.output_buffer = io.StringIO()
         command.upgrade(config, f"{below}:{revision.revision}" if place > 1 else revision.revision, sql=True)
         file = folder / f"{place:04}_{Path(revision.path).stem.partition('_')[2]}.sql"
-        file.write_text(config.output_buffer.getvalue(), "utf-8")
+        with _written_to(folder):
+            file.write_text(config.output_buffer.getvalue(), "utf-8")
         print(file)
         below = revision.revision
+
+
+@contextmanager
+def _written_to(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise CommandError(
+            f"The files were not all written to {folder}: {error}\nName a folder that you may write to, as in "
+            "`chat-schema sql --split supabase/migrations`."
+        ) from None
 
 
 def embedded(config: Config, remove: str | None = None) -> None:
     """List the data of the embedded server: this project's, and for root all that lie in /var/lib; or remove some."""
     data_dir = database.embedded_data_dir()
-    existing = list(embedded_data.existing(data_dir))
-    if remove is None:
-        for data in existing:
-            print(f"{data.folder}  of {data.project}" + (", left behind" if data.is_left_behind else ""))
-        if not existing:
-            print(f"None yet: the first command without DATABASE_URL makes {data_dir}.")
-        return
-    for data in existing:
-        if os.path.realpath(remove) == os.path.realpath(data.folder):
-            try:
-                embedded_server.remove(data)
-            except embedded_server.EmbeddedServerError as error:
-                raise CommandError(str(error)) from error
-            print(f"Removed {data.folder}.")
+    try:
+        existing = embedded_server.existing(data_dir)
+        if remove is None:
+            for data in existing:
+                print(f"{data.folder}  of {data.project}" + (", left behind" if data.is_left_behind else ""))
+            if not existing:
+                print(f"None yet: the first command without DATABASE_URL makes {data_dir}.")
             return
+        for data in existing:
+            if os.path.realpath(remove) == os.path.realpath(data.folder):
+                embedded_server.remove(data)
+                print(f"Removed {data.folder}.")
+                return
+    except embedded_server.EmbeddedServerError as error:
+        raise CommandError(str(error)) from error
     raise CommandError(
         f"{remove} is none of the embedded server's, so nothing was removed. `chat-schema embedded` lists what is."
     )
@@ -146,19 +191,21 @@ def _connected(config: Config) -> Iterator[sa.Connection]:
         database.database_url(config.attributes.get("url")) as url,
         database.connect(url) as connection,
     ):
+        with suppress(OSError):  # nobody may be reading
+            print(f"Database: {database.described(connection)}", file=sys.stderr)
         refuse_strangers(connection)
         connection.rollback()
         yield connection
 
 
 def _natural(text: str) -> int:
-    """Read a whole number above 0; argparse turns the error into its message."""
-    if not text.isdecimal() or int(text) == 0:
+    """Read a whole number that the server can count days and rows by; argparse turns the error into its message."""
+    if not text.isdecimal() or len(text) > 7 or not 1 <= int(text) <= 1_000_000:
         raise ValueError(text)
     return int(text)
 
 
-_natural.__name__ = "whole number above 0"  # argparse names the type in its message
+_natural.__name__ = "whole number from 1 to 1,000,000"  # argparse names the type in its message
 
 
 class _CommandLine(CommandLine):
@@ -195,24 +242,78 @@ class _CommandLine(CommandLine):
         super().__init__(prog="chat-schema")
         for own in (plan, verify, purge, sql, embedded):
             self.register_command(own)
-        self.parser.set_defaults(config=[str(database.project_folder() / "alembic.ini")])
+        for action in self.parser._actions:
+            if action.dest == "version":  # Alembic's speaks of Alembic alone
+                action.version = _version()  # type: ignore[attr-defined]
         self.parser.epilog = "The options of -x:\n" + describe()
         self.parser.formatter_class = RawDescriptionHelpFormatter
+
+    def main(self, argv: Sequence[str] | None = None) -> None:
+        """Run a command on this package's configuration; no other file is looked for, in the current folder or else."""
+        options = self.parser.parse_args(argv)
+        if not hasattr(options, "cmd"):
+            self.parser.error("too few arguments")
+        given = options.config or [database.project_folder() / "alembic.ini"]
+        toml = [file for file in given if Path(file).name == "pyproject.toml"]
+        ini = [file for file in given if file not in toml]
+        missing = [str(file) for file in given if not Path(file).is_file()]
+        if missing:
+            self.parser.error(f"argument -c/--config: there is no file {', '.join(missing)}")
+        if len(toml) > 1 or len(ini) > 1:
+            self.parser.error("argument -c/--config: one file of each kind can be given")
+        config = Config(
+            file_=ini[0] if ini else None,
+            toml_file=toml[0] if toml else None,
+            ini_section=options.name,
+            stdout=sys.stdout,
+            cmd_opts=options,
+        )
+        self.run_cmd(config, options)
 
     def run_cmd(self, config: Config, options: Namespace) -> None:
         try:
             options.raiseerr, raise_it = True, options.raiseerr
+            _refuse_to_write_into_the_package(options.cmd[0].__name__)
+            _refuse_no_revision(config, options)
             super().run_cmd(config, options)
         except CommandError as error:
             if raise_it:
                 raise
             print(f"chat-schema: {error}", file=sys.stderr)
-            raise SystemExit(1) from None
+            raise SystemExit(error.status if isinstance(error, database.InterruptedRunError) else 1) from None
         except KeyboardInterrupt:
             print("chat-schema: interrupted; what was committed stays, run it again to go on.", file=sys.stderr)
             raise SystemExit(130) from None
 
 
+def _version() -> str:
+    try:
+        ours = importlib.metadata.version("chat-schema")
+    except importlib.metadata.PackageNotFoundError:
+        ours = "of a checkout that is not installed"
+    return f"chat-schema {ours} (Alembic {alembic.__version__})"
+
+
+def _refuse_to_write_into_the_package(name: str) -> None:
+    folder = database.project_folder()
+    if name in ("init", "revision", "merge", "edit") and folder.name == "chain":
+        raise CommandError(
+            f"`{name}` writes into the chain of chat-schema. Here that is part of an installed package ({folder}), so "
+            "nothing was written: the next installation would remove it. Tables of your own have a chain of their "
+            "own (`alembic init`); a revision of chat-schema is written in a checkout of it."
+        )
+
+
+def _refuse_no_revision(config: Config, options: Namespace) -> None:
+    one = (getattr(options, name, None) for name in ("revision", "rev"))
+    for text in (*one, *(getattr(options, "revisions", None) or ())):
+        if text is not None:
+            refuse_no_revision(ScriptDirectory.from_config(config), text)
+    if (getattr(options, "rev_range", None) or ":").count(":") != 1:
+        raise CommandError("A range of revisions is two names with one : between them, as in 0003:head.")
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line; exit 0 on success, 1 when it could not be done, 2 for a call that does not parse."""
-    _CommandLine().main(arguments)
+    with checked_output():
+        _CommandLine().main(arguments)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import re
 import signal
@@ -10,15 +11,18 @@ import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import FrameType
-from urllib.parse import quote_plus
+from urllib.parse import quote_plus, unquote_plus
 
 import sqlalchemy as sa
 from alembic.util import CommandError
+from psycopg.pq import Conninfo
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, PendingRollbackError
 
 from . import embedded
 from .online.session import keep_search_path
+
+log = logging.getLogger("chat_schema")
 
 INTERNAL_SCHEMA = "chat_internal"
 _PACKAGE = Path(__file__).resolve().parent
@@ -31,6 +35,10 @@ _PRINTED = {
     "gssencmode", "host", "hostaddr", "keepalives", "keepalives_count", "keepalives_idle", "keepalives_interval",
     "load_balance_hosts", "port", "sslmode", "sslnegotiation", "target_session_attrs", "tcp_user_timeout", "user",
 }  # fmt: skip
+
+
+_ADDRESS = re.compile(r"(\w[\w+]*://(?>(?:[^:/@]*(?::[^@]*)?@)?))([^/?]*)(.*)", re.DOTALL)
+"""What stands before the hosts of an address, the hosts, and the rest; the login as SQLAlchemy reads it."""
 
 
 def project_folder() -> Path:
@@ -68,8 +76,13 @@ def database_url(given: str | None = None) -> Iterator[sa.URL]:
     Its data lies in ``.pgdata`` of the checkout, or of the current folder where the package is installed as a wheel.
     Raises :class:`alembic.util.CommandError` for an address that is none of PostgreSQL's.
     """
-    text = given or os.environ.get("DATABASE_URL")
-    if text:
+    text = os.environ.get("DATABASE_URL") if given is None else given
+    if text is not None:
+        if not text.strip():
+            raise CommandError(
+                "DATABASE_URL is set and empty, so nothing was run: was it taken from a variable that is not set? Set "
+                "it to an address, or unset it to use the embedded server."
+            )
         yield parse_url(text)
         return
     try:
@@ -87,13 +100,14 @@ def parse_url(text: str) -> sa.URL:
     expected = "Expected postgresql://USER:PASSWORD@HOST:5432/DATABASE; unset DATABASE_URL to use the embedded server."
     # An @ inside a password is meant as one by whoever wrote it: the last one ends it.
     written = re.sub("(?<=://)[^/?]*(?=@)", lambda login: login[0].replace("@", "%40"), text, count=1)
+    parts = _ADDRESS.fullmatch(written)
     try:
-        url = make_url(written)
+        url = _with_every_host(*parts.groups()) if parts else make_url(written)
     except (ArgumentError, ValueError):
         raise CommandError(f"DATABASE_URL is not an address, so nothing was run. {expected}") from None
     if url.drivername not in ("postgresql", "postgres", "postgresql+psycopg"):
         raise CommandError(f"DATABASE_URL speaks of {url.drivername!r}, so nothing was run. {expected}")
-    if "@" in (url.host or ""):  # the rest of a password, which must not be taken, and printed, for a host
+    if parts and _has_rest_of_password(parts[2], parts[3]):
         raise CommandError(
             "DATABASE_URL is not an address, so nothing was run: in a password that has an @ beside a / or ?, write "
             f"them as %40, %2F and %3F. {expected}"
@@ -101,10 +115,35 @@ def parse_url(text: str) -> sa.URL:
     return url.set(drivername="postgresql+psycopg")
 
 
+def _with_every_host(start: str, hosts: str, rest: str) -> sa.URL:
+    """Read an address in which several hosts may stand, as libpq has them; SQLAlchemy wants them as parameters."""
+    if "," not in hosts:
+        return make_url(start + hosts + rest)
+    names, ports = [], []
+    for each in hosts.split(","):
+        found = re.fullmatch(r"\[([^]]*)\](?::(\d+))?|([^]:[]*)(?::(\d+))?", each)
+        if found is None:
+            raise ValueError(each)
+        names.append(found[1] or found[3] or "")
+        ports.append(found[2] or found[4] or "5432")
+    return make_url(start + rest).update_query_dict({"host": ",".join(names), "port": ",".join(ports)})
+
+
+def _has_rest_of_password(hosts: str, rest: str) -> bool:
+    """Tell whether a part of a password stands where host, database or parameters should; it must not be printed."""
+    path, _, query = rest.partition("?")
+    known = {option.keyword.decode() for option in Conninfo.get_defaults()}
+    unknown = [
+        each for each in query.split("&") if "=" not in each or unquote_plus(each.partition("=")[0]) not in known
+    ]
+    return any("@" in part for part in (hosts, path, *unknown))
+
+
 def create_engine(url: sa.URL) -> sa.Engine:
     """Return an engine for ``url`` that keeps no connection of its own."""
     arguments = {
         "application_name": "chat-schema",
+        "client_encoding": "utf8",  # the driver reads no text of a server that does not say how it is encoded
         "keepalives_idle": 60,  # the deployer lock's connection is idle through a backfill: no router must forget it
         "prepare_threshold": None,  # behind a pooler in transaction mode that fails before we can say that it is one
     }
@@ -125,9 +164,11 @@ def connect(url: sa.URL) -> Iterator[sa.Connection]:
     try:
         with _opened(url) as connection:
             _refuse_old_server(connection)
+            _refuse_unknown_encoding(connection)
             _refuse_transaction_pooler(connection)
             connection.rollback()
             keep_search_path(connection)
+            log.info("Database: %s", described(connection))
             yield connection
     except (DBAPIError, PendingRollbackError) as error:
         cause: BaseException = error
@@ -145,12 +186,34 @@ def _opened(url: sa.URL) -> sa.Connection:
         raise _unreachable(url, _without_secrets(f"{type(error).__name__}: {error}", url)) from None
 
 
+def described(connection: sa.Connection) -> str:
+    """Return which database this is: of the hosts of an address the one that answers, of a socket's server its data."""
+    info = connection.connection.driver_connection.info  # type: ignore[union-attr]
+    at = f"{info.user}@" if info.host.startswith("/") else f"{info.user}@{info.host}:{info.port}"
+    said = f"postgresql://{at}/{info.dbname}"
+    if not info.host.startswith("/"):
+        return said
+    data = connection.scalar(sa.text("SELECT setting FROM pg_catalog.pg_settings WHERE name = 'data_directory'"))
+    connection.rollback()
+    return f"{said} of the server " + (f"whose data lie in {data}" if data else f"at {info.host}, port {info.port}")
+
+
 def _unreachable(url: sa.URL, reason: str, notes: Sequence[str] = ()) -> CommandError:
+    if "password authentication failed" in reason:
+        reason += "\nIn a password @ : / ? # % are written %40 %3A %2F %3F %23 %25."
     stands = "\n".join(notes) or "What was committed before stays; the rest was not done."
     return CommandError(
         f"Cannot reach PostgreSQL at {shown(url)}: {reason}\n{stands}\nCheck that the server runs and that "
         "DATABASE_URL is right, then run the command again (unset DATABASE_URL to use the embedded server)."
     )
+
+
+class InterruptedRunError(CommandError):
+    """Ctrl-C or SIGTERM ended the run; ``status`` is what the command exits with."""
+
+    def __init__(self, interrupt: KeyboardInterrupt, message: str) -> None:
+        super().__init__(message)
+        self.status = 128 + (interrupt.args[0] if interrupt.args else signal.SIGINT)
 
 
 @contextlib.contextmanager
@@ -159,8 +222,9 @@ def explained_errors() -> Iterator[None]:
     try:
         with _sigterm_interrupts():
             yield
-    except KeyboardInterrupt as error:
-        raise CommandError(_with_notes("Interrupted. Run the command again to go on.", error)) from None
+    except KeyboardInterrupt as interrupt:
+        message = _with_notes("Interrupted. Run the command again to go on.", interrupt)
+        raise InterruptedRunError(interrupt, message) from None
     except CommandError as error:
         if not _notes(error):
             raise
@@ -170,7 +234,8 @@ def explained_errors() -> Iterator[None]:
         full = "could not extend file" in first_line(error)  # a quota has no SQLSTATE of its own, a full disk has 53100
         mends = {
             "2BP01": "Drop what depends on it, run the command again, then create it again.",
-            "42501": "Run it as the owner of the tables, or have an administrator grant what is missing.",
+            "42501": "Run it as the owner of the tables. Only if that is who ran it, have an administrator grant what "
+            "is missing: to the login of a service it would give too much.",
             "57014": "A statement_timeout or a cancel ended the statement; run the command again to go on.",
             "53100": "The server's disk or its quota is full; make room and run the command again to go on.",
             "25006": "The server is a replica, or default_transaction_read_only is on. Point DATABASE_URL at a server "
@@ -197,8 +262,9 @@ def _with_notes(message: str, error: BaseException) -> str:
 
 
 def _mend_of_own_function(error: DBAPIError) -> str | None:
-    """Return what to do where a function of the application's own, fired by our statement, did not find a name."""
-    if getattr(error.orig, "sqlstate", None) not in ("42P01", "42883", "42704", "3F000"):
+    """Return what to do where a function of the application's own, fired by our statement, raised or found no name."""
+    state = getattr(error.orig, "sqlstate", None)
+    if state not in ("42P01", "42883", "42704", "3F000", "P0001"):
         return None
     context = str(getattr(getattr(error.orig, "diag", None), "context", None) or "")
     called = re.search(
@@ -206,6 +272,11 @@ def _mend_of_own_function(error: DBAPIError) -> str | None:
     )
     if called is None:
         return None
+    if state == "P0001":
+        return (
+            f"It was raised by {called[1]}, a function of your own that a trigger calls. Disable that trigger for the "
+            "upgrade, run the command again, then enable it."
+        )
     return (
         f"It was called by {called[1]}, a function of your own, which finds names by its caller's search_path. A "
         "migration has pg_catalog alone there, so that no stranger's function is called. Give it a path of its own, "
@@ -221,7 +292,7 @@ def _sigterm_interrupts() -> Iterator[None]:
         return
 
     def interrupt(number: int, frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
+        raise KeyboardInterrupt(number)
 
     before = signal.signal(signal.SIGTERM, interrupt)
     try:
@@ -237,10 +308,18 @@ def require_rights(connection: sa.Connection) -> None:
             "SELECT current_user AS login, current_database() AS database,"
             " has_schema_privilege('public', 'CREATE') AS may_create_tables,"
             " to_regnamespace(:schema) IS NOT NULL"
-            "   OR has_database_privilege(current_database(), 'CREATE') AS may_create_schema"
+            "   OR has_database_privilege(current_database(), 'CREATE') AS may_create_schema,"
+            " (SELECT pg_get_userbyid(n.nspowner) FROM pg_namespace AS n"
+            "  WHERE n.nspname = :schema AND NOT pg_has_role(n.nspowner, 'USAGE')) AS other_owner"
         ),
         {"schema": INTERNAL_SCHEMA},
     ).one()
+    if row.other_owner:
+        raise CommandError(
+            f"The login {row.login!r} does not own the schema {INTERNAL_SCHEMA} of the database {row.database!r}, "
+            f"{row.other_owner!r} does, so nothing was run. Run the command as that role; the login of a service needs "
+            "no right of it."
+        )
     quote = connection.dialect.identifier_preparer.quote_identifier
     missing = []
     if not row.may_create_schema:
@@ -250,7 +329,8 @@ def require_rights(connection: sa.Connection) -> None:
     if missing:
         raise CommandError(
             f"The login {row.login!r} may not create objects in the database {row.database!r}, so nothing was run. "
-            "Have its owner run:\n  " + "\n  ".join(missing)
+            "Run the command as its owner; or, if this login is to own the tables, have that one run:\n  "
+            + "\n  ".join(missing)
         )
 
 
@@ -296,6 +376,21 @@ def _refuse_old_server(connection: sa.Connection) -> None:
         raise CommandError(
             f"This server is PostgreSQL {version[0]}, so nothing was run: chat-schema needs {OLDEST_SUPPORTED} or "
             "newer (security_invoker views). Upgrade the server, then run the command again."
+        )
+
+
+def _refuse_unknown_encoding(connection: sa.Connection) -> None:
+    """Refuse SQL_ASCII, in which a byte above 127 is no character: nothing here could compare or convert a text."""
+    driver = connection.connection.driver_connection
+    if driver is not None and driver.info.parameter_status("server_encoding") == "SQL_ASCII":
+        quote = connection.dialect.identifier_preparer.quote_identifier
+        name = str(driver.info.dbname)
+        raise CommandError(
+            f"The encoding of the database {name!r} is SQL_ASCII, so nothing was run: it does not say which characters "
+            "its bytes are. Copy it into one of UTF8, which names each byte that is none (then --encoding=LATIN1 or "
+            "another one), and point DATABASE_URL there:\n"
+            f"  CREATE DATABASE {quote(name + '_utf8')} ENCODING 'UTF8' TEMPLATE template0;\n"
+            f"  pg_dump --encoding=UTF8 {name} | psql -v ON_ERROR_STOP=1 {name}_utf8"
         )
 
 

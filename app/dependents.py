@@ -84,17 +84,18 @@ _DEPENDENTS = sa.text(
     SELECT DISTINCT pg_describe_object(d.classid, d.objid, d.objsubid) AS dependent,
            pg_describe_object(d.refclassid, d.refobjid, d.refobjsubid) AS referenced,
            c.relkind AS kind, n.nspname AS schema, coalesce(p.polname, g.tgname, k.conname, a.attname)::text AS part,
-           coalesce(p.polrelid, g.tgrelid, k.conrelid, f.adrelid)::regclass::text AS holder,
+           h.oid::regclass::text AS holder,
            CASE WHEN d.refclassid = 'pg_class'::regclass THEN d.refobjid::regclass::text END AS relation
     FROM dependent AS d
     LEFT JOIN pg_class AS c ON d.classid = 'pg_class'::regclass AND c.oid = d.objid
     LEFT JOIN pg_proc AS r ON d.classid = 'pg_proc'::regclass AND r.oid = d.objid
-    LEFT JOIN pg_namespace AS n ON n.oid = coalesce(c.relnamespace, r.pronamespace)
     LEFT JOIN pg_policy AS p ON d.classid = 'pg_policy'::regclass AND p.oid = d.objid
     LEFT JOIN pg_trigger AS g ON d.classid = 'pg_trigger'::regclass AND g.oid = d.objid
     LEFT JOIN pg_constraint AS k ON d.classid = 'pg_constraint'::regclass AND k.oid = d.objid
     LEFT JOIN pg_attrdef AS f ON d.classid = 'pg_attrdef'::regclass AND f.oid = d.objid
     LEFT JOIN pg_attribute AS a ON a.attrelid = f.adrelid AND a.attnum = f.adnum
+    LEFT JOIN pg_class AS h ON h.oid = coalesce(p.polrelid, g.tgrelid, k.conrelid, f.adrelid)
+    LEFT JOIN pg_namespace AS n ON n.oid = coalesce(c.relnamespace, r.pronamespace, h.relnamespace)
     WHERE NOT EXISTS (  -- it is gone by then
       SELECT FROM gone AS x WHERE x.classid = d.classid AND x.objid = d.objid AND x.objsubid IN (0, d.objsubid)
         AND x.place <= d.place)

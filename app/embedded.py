@@ -97,11 +97,7 @@ def running(
 
     Raises :class:`EmbeddedServerError` when the server cannot be started.
     """
-    if sys.platform == "win32":
-        raise EmbeddedServerError(
-            "The embedded PostgreSQL runs on Linux and macOS alone, so there is no database to work on. "
-            "Set DATABASE_URL, or run the command in WSL."
-        )
+    _refuse_windows()
     with contextlib.ExitStack() as stack:
         with _explained(data_dir):
             cluster = _cluster(data_dir, bin_dir or installed_binaries(), settings or {})
@@ -119,6 +115,20 @@ def running(
             with _explained(data_dir), _held(gate), contextlib.suppress(BlockingIOError):
                 fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)  # refused while another command uses it
                 cluster.stop()
+
+
+def _refuse_windows() -> None:
+    if sys.platform == "win32":
+        raise EmbeddedServerError(
+            "The embedded PostgreSQL runs on Linux and macOS alone, so there is no database to work on. "
+            "Set DATABASE_URL, or run the command in WSL."
+        )
+
+
+def existing(data_dir: Path) -> list[embedded_data.Data]:
+    """Return the data of the project at hand, those in ``data_dir``, and for root all that lie in our own folder."""
+    _refuse_windows()
+    return list(embedded_data.existing(data_dir))
 
 
 def remove(data: embedded_data.Data) -> None:

@@ -80,8 +80,8 @@ def version_table(connection: sa.Connection) -> Iterator[None]:
     :class:`alembic.util.CommandError` when the login may not migrate this database, and when a schema of that name is
     somebody else's.
     """
-    require_rights(connection)
     refuse_strangers(connection)
+    require_rights(connection)
     if connection.scalar(sa.text("SELECT to_regnamespace(:name)"), {"name": INTERNAL_SCHEMA}) is None:
         connection.execute(sa.schema.CreateSchema(INTERNAL_SCHEMA))
     connection.commit()

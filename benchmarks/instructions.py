@@ -251,26 +251,26 @@ def measure(server: Server, repeat: int) -> Iterator[Result]:
             yield Result(server.major, "append", way, count, count / bare, LIMITS["append"] if user else None)
 
 
-def table(results: list[Result]) -> str:
-    """Return the results as lines for a terminal; what is over a limit is marked."""
-    lines = [f"{'PostgreSQL':<12}{'statement':<36}{'way':<16}{'thousands':>10}{'ratio':>8}{'at most':>9}"]
-    for r in results:
-        mark = "!" if r.limit and r.ratio > r.limit else ""
-        limit = f"{r.limit:.2f}" if r.limit else ""
-        lines.append(
-            f"{r.postgres:<12}{r.statement:<36}{r.way:<16}{r.instructions:>10,.0f}{r.ratio:>8.2f}{limit:>9}{mark}"
-        )
-    return "\n".join(lines)
+HEADER = f"{'PostgreSQL':<12}{'statement':<36}{'way':<16}{'thousands':>10}{'ratio':>8}{'at most':>9}"
+
+
+def line(result: Result) -> str:
+    """Return a result for a terminal; what is over its limit is marked."""
+    r = result
+    mark = "!" if r.limit and r.ratio > r.limit else ""
+    limit = f"{r.limit:.2f}" if r.limit else ""
+    return f"{r.postgres:<12}{r.statement:<36}{r.way:<16}{r.instructions:>10,.0f}{r.ratio:>8.2f}{limit:>9}{mark}"
 
 
 def main() -> None:
-    """Count, print the table, and write what was asked for."""
+    """Count, print each result as it comes, and write what was asked for."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--postgres", type=int, nargs="+", choices=SUPPORTED, default=[NEWEST])
     parser.add_argument("--repeat", type=int, default=20)
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     valgrind()
+    print(HEADER, flush=True)
     results: list[Result] = []
     for major in options.postgres:
         with tempfile.TemporaryDirectory(prefix="chat-schema-bench-") as scratch:
@@ -278,8 +278,9 @@ def main() -> None:
             server = Server(major, Path(scratch))
             server.fill()
             with server.counting():
-                results += measure(server, options.repeat)
-    print(table(results))
+                for result in measure(server, options.repeat):
+                    print(line(result), flush=True)
+                    results.append(result)
     if options.json:
         rows = [dataclasses.asdict(result) for result in results]
         options.json.write_text(json.dumps({"limits": LIMITS, "results": rows}, indent=1) + "\n")

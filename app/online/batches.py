@@ -149,6 +149,7 @@ class _Walk:
         self._lock = threading.Lock()
         self._replicas = ReplicaWatch()
         self._gives_way = False
+        self._alone = threading.Lock()  # while others are at work: one worker at a time, and its rest is everybody's
         self._look_lock = threading.Lock()
         self._look_at = time.monotonic()
         self._stop = threading.Event()
@@ -279,8 +280,6 @@ class _Walk:
                 fits = int((upto - at) * batch_time / max(elapsed - way, 1e-4))
                 size = min(max(fits, size // 5, 1), 2 * size, _LARGEST_BATCH * self._slots)
             at = upto
-            if self._gives_way:
-                self._stop.wait(elapsed)
         return size, rows
 
     def _tell(self, watch: BlockerWatch, *, give_up: bool) -> None:
@@ -311,20 +310,27 @@ class _Walk:
                 self._stop.wait(_LOOK_EVERY)
 
     def _batch(self, connection: sa.Connection, first: int, at: int, upto: int, turn: int) -> tuple[int, float]:
-        """Run one batch; return how many rows it changed, and the seconds it took with the way there and back.
+        """Run one batch, and rest as long where others are at work.
+
+        Return how many rows it changed, and the seconds it took with the way there and back.
 
         Sent together, the statements are one transaction and one round trip.
         """
         with self._lock:
             others = self._running - {first}
         position = min([upto if turn == self._turns[-1] else first, *others])
-        began = time.monotonic()
-        done = connection.exec_driver_sql(
-            f"{self._backfill.batch(self._tid(at), self._tid(upto), turn)};\n"
-            "UPDATE chat_internal.backfill_progress"
-            f" SET position = greatest(position, {position}), updated_at = pg_catalog.now() WHERE name = {self._name}"
-        )
-        return int(done.rowcount), time.monotonic() - began
+        with self._alone if self._gives_way else contextlib.nullcontext():
+            began = time.monotonic()
+            done = connection.exec_driver_sql(
+                f"{self._backfill.batch(self._tid(at), self._tid(upto), turn)};\n"
+                "UPDATE chat_internal.backfill_progress"
+                f" SET position = greatest(position, {position}), updated_at = pg_catalog.now()"
+                f" WHERE name = {self._name}"
+            )
+            elapsed = time.monotonic() - began
+            if self._gives_way:
+                self._stop.wait(elapsed)
+        return int(done.rowcount), elapsed
 
     def _tid(self, position: int) -> str:
         return f"'({position // self._slots},{position % self._slots})'::tid"

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
+import socket
+import socketserver
 import subprocess
 import sys
+import threading
 import uuid
 
 import psycopg
@@ -14,12 +18,13 @@ import pytest
 
 from app.catalog.comparison import load_expected
 from app.catalog.document import as_markdown
+from app.database import parse_url
 from tests.postgres_binaries import ROOT
 
 
 def chat_schema(url: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-c", "from app.cli import main; main()", *arguments],
+        [sys.executable, "-m", "chat_schema", *arguments],
         cwd=ROOT,
         env={**os.environ, "DATABASE_URL": url},
         capture_output=True,
@@ -334,11 +339,66 @@ def test_a_purge_leaves_a_session_in_use_to_the_next_one(sessions: str) -> None:
     assert "Deleted 1 of 1" in chat_schema(sessions, "purge").stdout
 
 
-@pytest.mark.parametrize("days", ["x", "0", "-3", "1.5"])
-def test_a_purge_refuses_days_that_are_no_whole_number_above_0(migrated_url: str, days: str) -> None:
-    done = chat_schema(migrated_url, "purge", f"--older-than={days}")
+@pytest.mark.parametrize("option", ["--older-than", "--batch-size"])
+@pytest.mark.parametrize("number", ["", "x", "0", "-3", "1.5", "1e9999", "1000001", str(2**31), str(2**63), "9" * 5000])
+def test_a_purge_refuses_numbers_that_it_cannot_count_by(option: str, number: str) -> None:
+    done = chat_schema("postgresql://nowhere.invalid/db", "purge", f"{option}={number}")
     assert done.returncode == 2
-    assert "whole number above 0" in done.stderr
+    assert f"argument {option}: invalid whole number from 1 to 1,000,000 value" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_purge_takes_the_largest_numbers(sessions: str) -> None:
+    done = chat_schema(sessions, "purge", "--older-than=1000000", "--batch-size=1000000")
+    assert done.returncode == 0, done.stderr
+    assert "Deleted 0 of 0" in done.stdout
+
+
+@pytest.mark.parametrize(
+    "words", [("current",), ("check",), ("verify",), ("plan",), ("purge",), ("upgrade", "head"), ("downgrade", "-1")]
+)
+def test_a_command_says_which_database_it_worked_on(migrated_url: str, words: tuple[str, ...]) -> None:
+    done = chat_schema(migrated_url, *words)
+    assert done.returncode == 0, done.stderr
+    with connect(migrated_url) as connection:
+        name = connection.info.dbname
+        [data] = connection.execute("SHOW data_directory").fetchone() or ()
+    assert f"Database: postgresql://postgres@/{name} of the server whose data lie in {data}\n" in done.stderr
+
+
+class Forward(socketserver.BaseRequestHandler):
+    """Hands what comes by network to the socket of the server, and back."""
+
+    path: str
+
+    def handle(self) -> None:
+        with socket.socket(socket.AF_UNIX) as server:
+            server.connect(self.path)
+            back = threading.Thread(target=self.pump, args=(server, self.request))
+            back.start()
+            self.pump(self.request, server)
+            back.join()
+
+    @staticmethod
+    def pump(source: socket.socket, target: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while data := source.recv(65536):
+                target.sendall(data)
+            target.shutdown(socket.SHUT_WR)
+
+
+def test_of_several_hosts_the_command_names_the_one_that_answered_and_no_password(migrated_url: str) -> None:
+    given = parse_url(migrated_url)
+    path = f"{given.query['host']}/.s.PGSQL.{given.query['port']}"
+    forward = type("ForwardThere", (Forward,), {"path": path})
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), forward) as by_network:
+        threading.Thread(target=by_network.serve_forever, daemon=True).start()
+        there = f"127.0.0.1:{by_network.server_address[1]}"
+        done = chat_schema(f"postgresql://postgres:s3cr3t@127.0.0.1:1,{there}/{given.database}", "verify", "--json")
+        by_network.shutdown()
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["database"] == f"postgresql://postgres@{there}/{given.database}"
+    assert "s3cr3t" not in done.stdout + done.stderr
 
 
 def test_a_purge_before_there_are_sessions_says_what_to_run(database_url: str) -> None:

@@ -44,6 +44,11 @@ REFUSED = {
     f"postgresql://127.0.0.1:1/db?conninfo={PASSWORD}": 'missing "=" after "***" in connection info string',
     f"postgresql://127.0.0.1:1/db?prepare_threshold={PASSWORD}": f"{UNREACHABLE}127.0.0.1:1/db?prepare_threshold=***: ",
     f"postgresql://127.0.0.1:1/db?scram_client_key={PASSWORD}": "invalid SCRAM client key",
+    f"postgresql://u:a@b/{PASSWORD}@127.0.0.1:1/db": "in a password that has an @ beside a / or ?, write them as %40, ",
+    f"postgresql://u:a@b?{PASSWORD}@127.0.0.1:1/db": "in a password that has an @ beside a / or ?, write them as %40, ",
+    f"postgresql://u:a@b?c={PASSWORD}@127.0.0.1:1/db": "in a password that has an @ beside a / or ?, write them as",
+    f"postgresql://u:{PASSWORD}@127.0.0.1:1,[::1]:1/db": f"{UNREACHABLE}u:***@/db?host=127.0.0.1%2C%3A%3A1&",
+    f"postgresql://u:{PASSWORD}@127.0.0.1:1,h:port/db": "DATABASE_URL is not an address, so nothing was run.",
     f"postgresql://u:a/b@{PASSWORD}@127.0.0.1:1/db": "in a password that has an @ beside a / or ?, write them as %40, ",
     f"postgresql://u:{PASSWORD}@127.0.0.1:1/db?pgbouncer=true": 'invalid connection option "pgbouncer"',
     f"postgresql://u:{PASSWORD}@127.0.0.1:1/db?connect_timeout=x": "bad value for connect_timeout",
@@ -106,6 +111,8 @@ def test_what_a_server_refuses_of_an_address_is_quoted_without_its_secrets(
         ("postgresql://ana:a/b?c#d@h/db", "ana", "a/b?c#d", "h"),
         ("postgresql://ana@h/db?options=-c%20a=b@c", "ana", None, "h"),
         ("postgresql://h/db?user=a@b", None, None, "h"),
+        ("postgresql://ana:a,b@h/db", "ana", "a,b", "h"),
+        ("postgresql://ana:a,b@c@h/db", "ana", "a,b@c", "h"),
         ("postgresql:///db", None, None, None),
     ],
 )
@@ -113,6 +120,26 @@ def test_what_an_address_means(text: str, login: str | None, password: str | Non
     url = parse_url(text)
     assert (url.drivername, url.username, url.password, url.host) == ("postgresql+psycopg", login, password, host)
     assert url.database == "db"
+
+
+@pytest.mark.parametrize(
+    ("hosts", "host", "port"),
+    [
+        ("h1:1,h2:2", "h1,h2", "1,2"),
+        ("h1,h2", "h1,h2", "5432,5432"),
+        ("[::1]:1,h2,10.0.0.1:3", "::1,h2,10.0.0.1", "1,5432,3"),
+    ],
+)
+def test_several_hosts_are_tried_as_libpq_tries_them(hosts: str, host: str, port: str) -> None:
+    url = parse_url(f"postgresql://ana:a,b@{hosts}/db?sslmode=require")
+    assert (url.username, url.password, url.host, url.database) == ("ana", "a,b", None, "db")
+    assert dict(url.query) == {"sslmode": "require", "host": host, "port": port}
+
+
+@pytest.mark.parametrize("text", ["", " ", "\n"])
+def test_an_address_that_is_set_and_empty_is_refused(text: str) -> None:
+    with alembic(text, "current") as process:
+        assert "DATABASE_URL is set and empty, so nothing was run" in process.fails()
 
 
 @pytest.mark.parametrize("text", ["", "db", "postgresql", "://", "sqlite:///x", "postgresql//h/db", "http://h/db"])
@@ -156,6 +183,7 @@ def test_a_wrong_password_is_one_message(strict_server: embedded.Server) -> None
     login(strict_server, "right")
     said = refusal(address(strict_server, PASSWORD), command.upgrade, "head")
     assert 'password authentication failed for user "ana"' in said
+    assert "In a password @ : / ? # % are written %40 %3A %2F %3F %23 %25." in said
     assert PASSWORD not in said
 
 

@@ -141,8 +141,8 @@ def test_a_server_that_only_reads(database_url: str) -> None:
     with connect(database_url) as client:
         client.execute(f"ALTER DATABASE {client.info.dbname} SET default_transaction_read_only = on".encode())
     said = refusal(database_url, command.upgrade, "head")
-    assert "PostgreSQL refused a statement (25006): cannot execute CREATE SCHEMA in a read-only" in said
-    assert "default_transaction_read_only is on. Point DATABASE_URL at" in said
+    assert "default_transaction_read_only is on here" in said
+    assert "RESET default_transaction_read_only;" in said
     assert snapshot(database_url) == before
 
 
@@ -168,15 +168,29 @@ def test_a_login_that_may_create_nothing_gets_the_grants_it_needs(database_url: 
         run(stranger, command.upgrade, "head")
 
 
-def test_a_login_that_owns_nothing_here_is_told_to_be_the_owner(migrated_url: str) -> None:
+def test_a_login_that_owns_nothing_here_is_told_whose_work_it_is(migrated_url: str) -> None:
     before = snapshot(migrated_url)
-    with login(migrated_url) as stranger, connect(migrated_url) as superuser:
+    with login(migrated_url) as stranger:
         name = stranger.partition("://")[2].partition("@")[0]
-        superuser.execute(f"GRANT CREATE ON SCHEMA public TO {name}".encode())
-        said = refusal(stranger, command.downgrade, "base", x=("allow-data-loss=yes",))
-        assert "PostgreSQL refused a statement (42501): permission denied" in said
-        assert "Run it as the owner of the tables" in said
+        for do, revision in ((command.upgrade, "head"), (command.downgrade, "base"), (command.stamp, "0001")):
+            said = refusal(stranger, do, revision)
+            assert said.startswith(f"The login '{name}' does not own the schema chat_internal of the database 'test_")
+            assert "'postgres' does, so nothing was run. Run the command as that role;" in said
+            assert "GRANT" not in said
     assert snapshot(migrated_url) == before
+
+
+@pytest.mark.parametrize("look", [command.current, command.check])
+def test_the_login_of_a_service_is_not_told_to_have_itself_granted_more(
+    migrated_url: str, look: Callable[..., object]
+) -> None:
+    with login(migrated_url, "NOINHERIT") as service, connect(migrated_url) as superuser:
+        name = service.partition("://")[2].partition("@")[0]
+        superuser.execute(f"GRANT authenticated, service_role TO {name}".encode())
+        said = refusal(service, look)
+        assert "(42501)" in said
+        assert "Run it as the owner of the tables." in said
+        assert "to the login of a service it would give too much" in said
 
 
 def test_a_server_that_is_too_old() -> None:

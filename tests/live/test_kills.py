@@ -236,6 +236,46 @@ def test_a_chain_killed_again_and_again_ends_like_one_left_alone(
     assert snapshot(database_url) == head
 
 
+def test_a_run_that_is_turned_round_after_each_kill_keeps_every_row(
+    database_url: str, head: Snapshot, record_property: Callable[[str, object], None]
+) -> None:
+    """What an unfinished upgrade has left is undone by a downgrade, and the other way round."""
+    seed = random.randrange(2**32)  # noqa: S311  dice
+    record_property("seed", seed)
+    dice = random.Random(seed)  # noqa: S311
+    command.upgrade(alembic_config(database_url), "0006")
+    below = snapshot(database_url)
+    with connect(database_url) as client:
+        fill(client, messages=MESSAGES * 4)
+        client.execute(
+            "INSERT INTO chat_sessions (user_id, messages)"
+            """ SELECT id, '[{"role": "user", "content": "a"}, {}, 7]' FROM users"""
+        )
+        arrays = "SELECT array_agg(messages::text ORDER BY user_id) FROM chat_sessions"
+        old = value(client, arrays)
+        upwards = True
+        for _ in range(KILLS):
+            step = ("upgrade", "head") if upwards else ("downgrade", "0006")
+            with alembic(database_url, *step, x=TINY) as run:
+                wait_for(lambda: "Running " in run.output or not run.goes_on, "a revision to begin")
+                time.sleep(dice.choice([0.02, 0.3, 1]) * dice.random())
+                if run.goes_on:
+                    run.kill()
+                else:
+                    run.succeeds()
+            upwards = not upwards
+        with alembic(database_url, "downgrade", "0006") as back:
+            back.succeeds()
+        assert snapshot(database_url) == below
+        assert value(client, "SELECT count(*) FROM chat_messages") == USERS * MESSAGES * 4
+        assert value(client, arrays) == old
+        with alembic(database_url, "upgrade", "head") as last:
+            last.succeeds()
+        assert value(client, "SELECT count(conversation_id) FROM chat_messages") == USERS * MESSAGES * 4
+        assert value(client, "SELECT count(*) FROM messages") == USERS * 3
+    assert snapshot(database_url) == head
+
+
 def assert_kept(client: psycopg.Connection) -> None:
     """At head: every message of both older shapes is a row that has its conversation."""
     assert value(client, "SELECT count(conversation_id) FROM chat_messages") == USERS * MESSAGES

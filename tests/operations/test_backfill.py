@@ -94,6 +94,40 @@ def test_it_rests_as_long_as_it_works_while_others_are_at_work(
     assert share[True] < share[False] / 2
 
 
+TIMED = """
+    UPDATE public.notes AS n SET id = -n.id,
+    body = extract(epoch FROM now()) || ' ' || extract(epoch FROM clock_timestamp())
+    FROM (SELECT pg_sleep(0.03)) AS at_least WHERE {batch} AND n.id > 0
+"""
+AT_THE_SAME_TIME = """
+    SELECT count(*) FROM (
+      SELECT min(began) < max(max(ended)) OVER (ORDER BY min(began) ROWS UNBOUNDED PRECEDING EXCLUDE CURRENT ROW)
+             AS early
+      FROM (
+        SELECT xmin::text AS batch, split_part(body, ' ', 1)::float AS began, split_part(body, ' ', 2)::float AS ended
+        FROM notes
+      ) AS row
+      GROUP BY batch
+    ) AS batch
+    WHERE early
+"""
+
+
+@pytest.mark.parametrize("full_speed", [False, True])
+def test_of_several_workers_one_works_at_a_time_while_others_are_at_work(
+    connection: sa.Connection, migrated_url: str, revision: Revision, full_speed: bool
+) -> None:
+    connection.exec_driver_sql(NUMBERED)
+    connection.commit()
+    with connect(migrated_url) as other, other.transaction():
+        other.execute("SELECT")
+        with revision(Options(batch_time=0.2, backfill_workers=3, full_speed=full_speed)) as operations:
+            number(operations, TIMED)
+    overlapping = value(connection, AT_THE_SAME_TIME)
+    assert value(connection, "SELECT count(*) FROM notes WHERE id > 0") == 0
+    assert overlapping if full_speed else overlapping == 0
+
+
 def test_an_error_of_a_batch_is_the_error_of_the_revision(connection: sa.Connection, revision: Revision) -> None:
     connection.exec_driver_sql(NUMBERED)
     connection.commit()

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import sysconfig
 import venv
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,6 +42,10 @@ def wheel_of_the_sdist(sdist: Path, tmp_path_factory: pytest.TempPathFactory) ->
     return build(source, "wheel", tmp_path_factory.mktemp("wheel_of_the_sdist"))
 
 
+def _inherited() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if name not in ("DATABASE_URL", "PYTHONPATH")}
+
+
 @dataclass(frozen=True)
 class Environment:
     """A virtual environment with chat-schema installed from a distribution."""
@@ -54,9 +59,21 @@ class Environment:
 
     def run(self, *command: str, cwd: Path, path: Path | None = None, **variables: str) -> str:
         """Run a program of the environment and return what it prints; ``path`` comes first on Python's path."""
-        inherited = {name: value for name, value in os.environ.items() if name not in ("DATABASE_URL", "PYTHONPATH")}
         given = {**variables, **({"PYTHONPATH": str(path)} if path else {})}
-        return output_of([self.folder / "bin" / command[0], *command[1:]], cwd=cwd, env={**inherited, **given})
+        return output_of(self._found(command), cwd=cwd, env={**_inherited(), **given})
+
+    def fails(self, *command: str, cwd: Path) -> str:
+        """Run a program that must end with exit code 1, and return its message."""
+        done = subprocess.run(
+            self._found(command), cwd=cwd, env=_inherited(), capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 1, done.stdout + done.stderr
+        assert "Traceback" not in done.stderr
+        return done.stderr
+
+    def _found(self, command: Sequence[str]) -> list[str | Path]:
+        program = self.folder / "bin" / command[0]
+        return [program if program.exists() else command[0], *command[1:]]
 
     def pip(self, command: str, *arguments: str | Path) -> None:
         """Run the pip of these tests on this environment, without a network."""

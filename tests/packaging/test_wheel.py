@@ -8,8 +8,11 @@ import tarfile
 import zipfile
 from pathlib import Path
 
+import pytest
+
 from tests.packaging.conftest import Environment
 from tests.postgres_binaries import ROOT
+from tests.programs import output_of
 
 
 def names(wheel: Path) -> list[str]:
@@ -46,17 +49,12 @@ def test_an_editable_installation_copies_nothing_and_puts_one_name_on_the_path(t
     [built] = tmp_path.iterdir()
     assert names(built) == ["_chat_schema.pth"]
     on_the_path = Path(zipfile.ZipFile(built).read("_chat_schema.pth").decode())
-    assert {file.name for file in on_the_path.iterdir()} - {"__pycache__"} == {"chat_schema.py"}
+    assert [file.name for file in on_the_path.iterdir()] == ["chat_schema"]
+    path = {"PYTHONPATH": str(on_the_path)}
     code = "import chat_schema.models; print(chat_schema.models.__file__)"
-    said = subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=tmp_path,
-        env={"PYTHONPATH": str(on_the_path)},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert said.stdout.strip() == str(ROOT / "app" / "models" / "__init__.py")
+    said = output_of([sys.executable, "-c", code], cwd=tmp_path, env=path)
+    assert said.strip() == str(ROOT / "app" / "models" / "__init__.py")
+    assert output_of([sys.executable, "-m", "chat_schema", "--version"], cwd=tmp_path, env=path)
 
 
 def test_the_installed_wheel_migrates_and_verifies_without_a_checkout(
@@ -65,3 +63,23 @@ def test_the_installed_wheel_migrates_and_verifies_without_a_checkout(
     for arguments, expected in ((["upgrade", "head"], ""), (["verify"], "Verified"), (["plan"], "nothing to do")):
         assert expected in environment.run("chat-schema", *arguments, cwd=tmp_path, DATABASE_URL=database_url)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["revision", "init", "merge", "edit"])
+def test_no_command_writes_into_the_installed_package(environment: Environment, tmp_path: Path, name: str) -> None:
+    before = sorted(environment.site_packages.rglob("*.py"))
+    words = {"revision": ["-m", "mine"], "init": ["mine"], "merge": ["0001", "0002"], "edit": ["head"]}[name]
+    said = environment.fails("chat-schema", name, *words, cwd=tmp_path)
+    assert f"chat-schema: `{name}` writes into the chain of chat-schema." in said
+    assert "Tables of your own have a chain of their own (`alembic init`)" in said
+    assert sorted(environment.site_packages.rglob("*.py")) == before
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_without_an_address_a_folder_that_is_no_projects_is_refused(environment: Environment, tmp_path: Path) -> None:
+    says = "DATABASE_URL is unset, and the current folder is / or was deleted, so nothing was run"
+    assert says in environment.fails("chat-schema", "current", cwd=Path("/"))
+    assert not Path("/.pgdata").exists()
+    (tmp_path / "gone").mkdir()
+    deleted = f"rmdir {tmp_path}/gone; exec {environment.folder}/bin/chat-schema current"
+    assert says in environment.fails("sh", "-c", deleted, cwd=tmp_path / "gone")

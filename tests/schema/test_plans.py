@@ -32,7 +32,8 @@ INSERT INTO tenant_users (tenant_id, user_id) SELECT '{TENANT}', id FROM users;
 INSERT INTO conversations (id, user_id, tenant_id) VALUES
   ('{LONG}', '{ME}', NULL), ('{LONG_IN_TENANT}', '{ME}', '{TENANT}');
 INSERT INTO conversations (user_id, tenant_id)
-  SELECT '{ME}', CASE n % 3 WHEN 1 THEN '{TENANT}'::uuid WHEN 2 THEN '{LEFT}'::uuid END FROM generate_series(1, 900) AS n
+  SELECT '{ME}', CASE n % 3 WHEN 1 THEN '{TENANT}'::uuid WHEN 2 THEN '{LEFT}'::uuid END
+  FROM generate_series(1, 900) AS n
   UNION ALL SELECT u.id, CASE n WHEN 1 THEN '{TENANT}'::uuid END FROM users AS u, generate_series(1, 4) AS n;
 UPDATE conversations AS c SET created_at = at, updated_at = at
   FROM (SELECT id, '2026-01-01'::timestamptz + row_number() OVER () * interval '1 minute' AS at FROM conversations) AS o
@@ -44,7 +45,8 @@ INSERT INTO messages (conversation_id, user_id, tenant_id, role, content, create
 INSERT INTO chat_messages (conversation_id, user_id, tenant_id, role, content, created_at)
   SELECT conversation_id, user_id, tenant_id, role, content, created_at FROM messages;
 INSERT INTO tasks (user_id, title, created_at)
-  SELECT u.id, 'Task', '2026-01-01'::timestamptz + n * interval '1 minute' FROM users AS u, generate_series(1, 2000) AS n
+  SELECT u.id, 'Task', '2026-01-01'::timestamptz + n * interval '1 minute'
+  FROM users AS u, generate_series(1, 2000) AS n
   WHERE n <= CASE WHEN u.id = '{ME}' THEN 2000 ELSE 100 END;
 INSERT INTO brands (id, user_id, name) SELECT id, id, 'Soap' FROM users;
 INSERT INTO conversation_sessions (id, brand_id, user_id) VALUES ('{LONG_SESSION}', '{ME}', '{ME}');

@@ -5,4 +5,4 @@ The checkout itself is not: its ``app`` and ``tests`` would shadow those of the 
 
 from pathlib import Path
 
-__path__ = [str(Path(__file__).resolve().parents[2] / "app")]
+__path__ = [str(Path(__file__).resolve().parents[3] / "app")]
