@@ -8,15 +8,15 @@ from functools import cache
 from typing import Any
 
 import sqlalchemy as sa
-from alembic.runtime.migration import MigrationInfo
+from alembic.runtime.migration import MigrationContext, MigrationInfo, RevisionStep
 from alembic.util import to_tuple
 
 from alembic import context
-from chat_schema import database
+from chat_schema import database, look
 from chat_schema.destination import refuse_no_revision
 from chat_schema.online.deployer_lock import deployer_lock
 from chat_schema.online.revisions import about_to_undo, live
-from chat_schema.online.session import SEARCH_PATH, safe_search_path, session_settings
+from chat_schema.online.session import READING, safe_search_path, session_settings
 from chat_schema.options import Options
 from chat_schema.roles import recorded_roles
 from chat_schema.version_table import (
@@ -137,6 +137,24 @@ def no_default_schema(connection: sa.Connection) -> Iterator[None]:
         dialect.default_schema_name = before
 
 
+def look_first(connection: sa.Connection, migration: MigrationContext, settled: Options) -> None:
+    """Refuse what an upgrade would fail on, before it has changed anything."""
+    heads = migration.get_current_heads()
+    steps = migration._migrations_fn(heads, migration) if migration._migrations_fn else ()
+    upgrades = any(isinstance(step, RevisionStep) and step.is_upgrade for step in steps)
+    connection.rollback()
+    if upgrades:
+        look.refuse(look.obstacles(connection, look.looks(context.script, heads, settled)))
+        from chat_schema import rehearsal
+
+        if not heads and settled.rehearse and rehearsal.is_needed(connection):
+            log.info("Rehearsing on a copy of the catalog and some rows (-x rehearse=no leaves it out).")
+            rehearsed = rehearsal.rehearse(connection.engine.url, settled)
+            for note in rehearsed.notes:
+                log.info("%s", note)
+            look.refuse(rehearsed.obstacles)
+
+
 def ended_at_head(applied: list[MigrationInfo]) -> bool:
     """Tell whether an upgrade has run a revision, and the last one was the head."""
     last = applied[-1] if applied else None
@@ -159,9 +177,7 @@ def run_online() -> None:
         if changes_the_database():
             stack.enter_context(session_settings(connection, options))
             stack.enter_context(deployer_lock(connection, options.deployer_wait))
-            stack.enter_context(version_table(connection))
-        else:
-            refuse_strangers(connection)
+        refuse_strangers(connection)
         if not getattr(config.cmd_opts, "purge", False):  # stamp --purge is to get away from such a revision
             refuse_wrong_revision(connection, context.script)
         settled = options.settle_roles(recorded_roles(connection))
@@ -181,6 +197,9 @@ def run_online() -> None:
 
             refuse_dependents(connection, downgrades, settled, expected())
             connection.rollback()
+        if changes_the_database():
+            look_first(connection, migration, settled)
+            stack.enter_context(version_table(connection))
         migration._migrations_fn = live(migration._migrations_fn, options)  # the one seam around a single revision
         with context.begin_transaction():
             context.run_migrations()
@@ -201,7 +220,7 @@ def run_offline() -> None:
         **settings_of_a_run(),
     )
     settings = {
-        "search_path": SEARCH_PATH,  # nothing that somebody made in public is called
+        **READING,  # nothing that somebody made in public is called
         "lock_timeout": f"'{patient.lock_timeout:.0f}s'",
         "statement_timeout": "0",
     }
@@ -209,6 +228,7 @@ def run_offline() -> None:
         context.execute(f"SET {name} = {value}")
     if changes_the_database() and context.get_starting_revision_argument() is None:
         context.execute(STRANGERS_SCRIPT)
+        context.get_context().impl.static_output(look.as_script(look.looks(context.script, (), patient)) + ";\n")
     context.execute(f"CREATE SCHEMA IF NOT EXISTS {database.INTERNAL_SCHEMA}")
     with context.begin_transaction():
         context.run_migrations()

@@ -12,6 +12,7 @@ Rules for a table that holds rows:
 - a key or CHECK comes NOT VALID here and op.validate_constraint in a later revision
 - each step outside a transaction is committed at once: the opposite function undoes it from wherever the revision failed
 - rows change by op.backfill, after the revision that created the trigger which fills new rows
+- what must not be in its way is a query in LOOK (see app/look.py), asked before the first change of an upgrade
 - a downgrade that destroys rows starts with op.refuse_data_loss
 - a new table: op.enable_row_level_security, policies and op.grant_only in the same revision
 - import nothing of app; name every object, and the schema of every table (a run has pg_catalog alone on its path)

@@ -23,18 +23,24 @@ from alembic.util import CommandError
 import alembic
 from alembic import command
 
-from . import database, retention, verification
+from . import database, look, rehearsal, retention, verification
 from . import embedded as embedded_server
 from .destination import refuse_no_revision
 from .online.progress import Progress
-from .options import describe
+from .options import Options, describe
 from .output import checked_output
+from .roles import recorded_roles
 from .version_table import refuse_strangers
 
 
 def plan(config: Config) -> None:
-    """Show the revisions that an upgrade would run, and the locks that each takes."""
+    """Show the revisions that an upgrade would run, the locks that each takes, and what is in their way; exit 1 then.
+
+    A database that is not ours yet is rehearsed on, as the upgrade does first; ``-x rehearse=no`` leaves it out.
+    """
     with _connected(config) as connection:
+        options = Options.parse(_x_arguments(config)).settle_roles(recorded_roles(connection))
+        connection.rollback()
         context = MigrationContext.configure(connection, opts={"version_table_schema": database.INTERNAL_SCHEMA})
         current = context.get_current_heads()
         script = ScriptDirectory.from_config(config)
@@ -49,6 +55,19 @@ def plan(config: Config) -> None:
             locks = re.search(r"^Locks: +(.+?)(?=^\w+:|\Z)", explained, re.MULTILINE | re.DOTALL)
             print(f"  {revision.revision}  {explained.partition(chr(10) * 2)[0]}")
             print(f"        locks: {' '.join(locks[1].split()) if locks else 'not stated'}")
+        obstacles = look.obstacles(connection, look.looks(script, current, options))
+        if not obstacles and not current and options.rehearse and rehearsal.is_needed(connection):
+            rehearsed = rehearsal.rehearse(connection.engine.url, options)
+            obstacles = rehearsed.obstacles
+            print("\n".join([*rehearsed.notes, rehearsal.OPEN]))
+        print(look.told(obstacles) if obstacles else "Nothing is in the way.")
+    if obstacles:
+        raise SystemExit(1)
+
+
+def _x_arguments(config: Config) -> dict[str, str]:
+    given = getattr(config.cmd_opts, "x", None) or []
+    return {name: value for name, _, value in (each.partition("=") for each in given)}
 
 
 def _docstring(revision: Script) -> str:

@@ -143,6 +143,7 @@ def create_engine(url: sa.URL) -> sa.Engine:
     """Return an engine for ``url`` that keeps no connection of its own."""
     arguments = {
         "application_name": "chat-schema",
+        "client_encoding": "utf8",  # the driver reads no text of a server that does not say how it is encoded
         "keepalives_idle": 60,  # the deployer lock's connection is idle through a backfill: no router must forget it
         "prepare_threshold": None,  # behind a pooler in transaction mode that fails before we can say that it is one
     }
@@ -163,6 +164,7 @@ def connect(url: sa.URL) -> Iterator[sa.Connection]:
     try:
         with _opened(url) as connection:
             _refuse_old_server(connection)
+            _refuse_unknown_encoding(connection)
             _refuse_transaction_pooler(connection)
             connection.rollback()
             keep_search_path(connection)
@@ -260,8 +262,9 @@ def _with_notes(message: str, error: BaseException) -> str:
 
 
 def _mend_of_own_function(error: DBAPIError) -> str | None:
-    """Return what to do where a function of the application's own, fired by our statement, did not find a name."""
-    if getattr(error.orig, "sqlstate", None) not in ("42P01", "42883", "42704", "3F000"):
+    """Return what to do where a function of the application's own, fired by our statement, raised or found no name."""
+    state = getattr(error.orig, "sqlstate", None)
+    if state not in ("42P01", "42883", "42704", "3F000", "P0001"):
         return None
     context = str(getattr(getattr(error.orig, "diag", None), "context", None) or "")
     called = re.search(
@@ -269,6 +272,11 @@ def _mend_of_own_function(error: DBAPIError) -> str | None:
     )
     if called is None:
         return None
+    if state == "P0001":
+        return (
+            f"It was raised by {called[1]}, a function of your own that a trigger calls. Disable that trigger for the "
+            "upgrade, run the command again, then enable it."
+        )
     return (
         f"It was called by {called[1]}, a function of your own, which finds names by its caller's search_path. A "
         "migration has pg_catalog alone there, so that no stranger's function is called. Give it a path of its own, "
@@ -368,6 +376,21 @@ def _refuse_old_server(connection: sa.Connection) -> None:
         raise CommandError(
             f"This server is PostgreSQL {version[0]}, so nothing was run: chat-schema needs {OLDEST_SUPPORTED} or "
             "newer (security_invoker views). Upgrade the server, then run the command again."
+        )
+
+
+def _refuse_unknown_encoding(connection: sa.Connection) -> None:
+    """Refuse SQL_ASCII, in which a byte above 127 is no character: nothing here could compare or convert a text."""
+    driver = connection.connection.driver_connection
+    if driver is not None and driver.info.parameter_status("server_encoding") == "SQL_ASCII":
+        quote = connection.dialect.identifier_preparer.quote_identifier
+        name = str(driver.info.dbname)
+        raise CommandError(
+            f"The encoding of the database {name!r} is SQL_ASCII, so nothing was run: it does not say which characters "
+            "its bytes are. Copy it into one of UTF8, which names each byte that is none (then --encoding=LATIN1 or "
+            "another one), and point DATABASE_URL there:\n"
+            f"  CREATE DATABASE {quote(name + '_utf8')} ENCODING 'UTF8' TEMPLATE template0;\n"
+            f"  pg_dump --encoding=UTF8 {name} | psql -v ON_ERROR_STOP=1 {name}_utf8"
         )
 
 

@@ -19,6 +19,7 @@ from .roles import Roles
 _UNITS = {"ms": 0.001, "s": 1.0, "min": 60.0, "h": 3600.0}
 _LONGEST = 24 * _UNITS["h"]
 _ROLES = {"anon-role": "anon", "authenticated-role": "authenticated", "service-role": "service_role"}
+_CHOICES = {"on-owner-mismatch": ("stop", "move"), "chats-elsewhere": ("stop", "leave")}
 _NO_NAMES = ("public", "none", "current_user", "current_role", "session_user", "user")
 
 
@@ -47,6 +48,10 @@ class Options:
     on_owner_mismatch: str = _option(
         "stop", "move: adopt rows whose owner is not that of what they hang on, by the rule that the refusal names"
     )
+    chats_elsewhere: str = _option(
+        "stop", "leave: upgrade beside tables of chats that stand in another schema or under a quoted name"
+    )
+    rehearse: bool = _option(True, "no: upgrade a database that is in use without a rehearsal on a copy of its catalog")
     anon_role: str = _option("anon", "name of the role for requests without a user")
     authenticated_role: str = _option("authenticated", "name of the role for requests of a user")
     service_role: str = _option("service_role", "name of the role for trusted services")
@@ -154,10 +159,10 @@ def _convert(name: str, text: str, default: object) -> Any:
             f"-x {name} takes a duration from 1ms to 24h, such as 250ms, 10s, 5min or 1h, not {text!r}. "
             "Nothing was run."
         )
-    if name == "on-owner-mismatch":
-        if text in ("stop", "move"):
+    if name in _CHOICES:
+        if text in _CHOICES[name]:
             return text
-        raise CommandError(f"-x {name} takes stop or move, not {text!r}. Nothing was run.")
+        raise CommandError(f"-x {name} takes {' or '.join(_CHOICES[name])}, not {text!r}. Nothing was run.")
     if not re.fullmatch(r"[^\s\0\"]+", text) or len(text.encode()) > 63:
         raise CommandError(f"-x {name} takes a role name of 1 to 63 bytes, not {text!r}. Nothing was run.")
     if text.lower() in _NO_NAMES or text.lower().startswith("pg_"):

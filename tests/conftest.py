@@ -19,7 +19,7 @@ import signal
 import tempfile
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -66,6 +66,11 @@ def pytest_configure(config: pytest.Config) -> None:
     # pytest-alembic 0.13 offers its tests as a part of this very file, through a collector that pytest 9.2
     # cannot make (AttributeError: _nodeid). A path that nothing has turns that off; its runner works.
     config.option.pytest_alembic_tests_path = "none"
+
+
+def unrehearsed(options: Iterable[str]) -> list[str]:
+    """Return ``options`` of -x, without a rehearsal where none is asked for: it would take most of a test's time."""
+    return [*options] if any(each.startswith("rehearse=") for each in options) else [*options, "rehearse=no"]
 
 
 def alembic_config(url: str) -> Config:

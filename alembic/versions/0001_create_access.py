@@ -27,6 +27,16 @@ down_revision = None
 branch_labels = None
 depends_on = None
 
+LOOK = """
+    SELECT pg_catalog.format('The login may not create roles, and the role %I is missing. Have an administrator make '
+        'it (another name: -x anon-role=, authenticated-role=, service-role=).', r.name) AS says,
+      pg_catalog.format('CREATE ROLE "%s" NOLOGIN;', pg_catalog.replace(r.name, '"', '""')) AS mends,
+      NULL AS rows, false AS unsafe
+    FROM pg_catalog.unnest({roles}) AS r (name), pg_catalog.pg_roles AS me
+    WHERE me.rolname = current_user AND NOT me.rolcreaterole AND NOT me.rolsuper
+      AND NOT EXISTS (SELECT FROM pg_catalog.pg_roles AS o WHERE o.rolname = r.name)
+"""
+
 
 def upgrade() -> None:
     op.create_missing_roles()

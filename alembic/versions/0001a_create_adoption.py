@@ -273,8 +273,9 @@ def upgrade() -> None:
         END
         $$;
 
+        -- a timestamp without zone was written in UTC, or LOOK has refused it; in UTC it needs no rewrite
         CREATE FUNCTION chat_internal.set_column_type(p_table regclass, p_column text, p_type text) RETURNS void
-        LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+        LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET "TimeZone" = 'UTC' AS $$
         DECLARE
           v_again text[] := chat_internal.drop_readers(p_table, p_column, 'becomes ' || p_type);
         BEGIN

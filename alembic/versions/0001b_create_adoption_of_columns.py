@@ -104,8 +104,9 @@ def upgrade() -> None:
               pg_catalog.pg_get_expr(od.adbin, od.adrelid) AS old_value,
               o.atttypid = 'varchar'::regtype AND (n.atttypid = 'text'::regtype
                 OR n.atttypid = 'varchar'::regtype AND (n.atttypmod = -1 OR o.atttypmod BETWEEN 0 AND n.atttypmod)
-              ) AS is_wider,
-              o.atttypmod - 4 AS old_length
+              ) OR n.atttypid = 'timestamptz'::regtype AND o.atttypid IN ('timestamp'::regtype, 'timestamptz'::regtype)
+              AS is_wider,
+              CASE WHEN o.atttypid = 'varchar'::regtype THEN o.atttypmod - 4 END AS old_length
             FROM pg_catalog.pg_attribute AS n
             LEFT JOIN pg_catalog.pg_attrdef AS nd ON nd.adrelid = n.attrelid AND nd.adnum = n.attnum
             LEFT JOIN pg_catalog.pg_attribute AS o

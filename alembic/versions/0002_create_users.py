@@ -12,7 +12,7 @@ Undone: the table is dropped, or given back as it was found; refused while it ho
         hold as well, or that the older shape cannot hold.
 
 Revision ID: 0002
-Revises: 0001f
+Revises: 0001i
 """
 
 import sqlalchemy as sa
@@ -20,7 +20,7 @@ import sqlalchemy as sa
 from alembic import op
 
 revision = "0002"
-down_revision = "0001f"
+down_revision = "0001i"
 branch_labels = None
 depends_on = None
 
@@ -93,6 +93,13 @@ def upgrade() -> None:
     op.create_service_policy("chat_internal.users")
     op.when("chat_internal.has_auth_users()", then=let_users_read, otherwise=let_users_change_addresses)
     op.adopt_table("users")
+    op.fill_adopted(
+        "users",
+        {
+            "created_at": "coalesce(t.updated_at, pg_catalog.now())",
+            "updated_at": "coalesce(t.created_at, pg_catalog.now())",
+        },
+    )
     op.sql(  # auth.users holds the addresses that come into the new column, see 0002b
         """
         UPDATE chat_internal.adopted AS a

@@ -68,7 +68,13 @@ def upgrade() -> None:
     op.create_service_policy("chat_internal.tenants")
     op.grant_only("chat_internal.tenants", authenticated="SELECT", service_role="SELECT, INSERT, UPDATE, DELETE")
     op.adopt_table("tenants")
-    op.fill_adopted("tenants", {"created_at": "t.updated_at"})
+    op.fill_adopted(
+        "tenants",
+        {
+            "created_at": "coalesce(t.updated_at, pg_catalog.now())",
+            "updated_at": "coalesce(t.created_at, pg_catalog.now())",
+        },
+    )
     op.finish_table("tenants")
 
     op.stage_table(

@@ -55,6 +55,13 @@ def upgrade() -> None:
         service_role="SELECT, INSERT, UPDATE, DELETE",
     )
     op.adopt_table("tasks")
+    op.fill_adopted(
+        "tasks",
+        {
+            "created_at": "coalesce(t.updated_at, pg_catalog.now())",
+            "updated_at": "coalesce(t.created_at, pg_catalog.now())",
+        },
+    )
     op.finish_table("tasks")
 
 

@@ -204,6 +204,12 @@ def adopt_messages() -> None:
         """,
     )
     conversation = "FROM public.conversations AS c WHERE c.id = t.conversation_id"
+    owner = {"user_id": f"(SELECT c.user_id {conversation})"}
+    op.when(  # a column that stood has its NULLs back after a downgrade
+        "EXISTS (SELECT FROM chat_internal.adopted AS a"
+        " WHERE a.object = 'messages' AND a.what = 'column user_id is never NULL')",
+        lambda: op.fill_adopted("messages", owner),
+    )
     op.fill_adopted(
         "messages",
         {
@@ -211,10 +217,7 @@ def adopt_messages() -> None:
             "metadata": "'{}'",
             "created_at": f"(SELECT c.created_at {conversation})",
         },
-        derived={
-            "seq": "(SELECT o.place FROM chat_internal.messages_order AS o WHERE o.id = t.id)",
-            "user_id": f"(SELECT c.user_id {conversation})",
-        },
+        derived={"seq": "(SELECT o.place FROM chat_internal.messages_order AS o WHERE o.id = t.id)", **owner},
         times=["created_at"],
         note=True,
     )

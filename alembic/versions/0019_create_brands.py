@@ -49,6 +49,13 @@ def upgrade() -> None:
         service_role="SELECT, INSERT, UPDATE, DELETE",
     )
     op.adopt_table("brands")
+    op.fill_adopted(
+        "brands",
+        {
+            "created_at": "coalesce(t.updated_at, pg_catalog.now())",
+            "updated_at": "coalesce(t.created_at, pg_catalog.now())",
+        },
+    )
     op.finish_table("brands")
 
 

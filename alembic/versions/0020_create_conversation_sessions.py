@@ -166,6 +166,13 @@ def upgrade() -> None:
     for function in ("complete_conversation_session(uuid)", "cancel_conversation_session(uuid)"):
         op.grant_only(f"FUNCTION {function}", authenticated="EXECUTE", service_role="EXECUTE")
         op.entitle(function, "conversation_sessions", "UPDATE", [f"EXECUTE ON FUNCTION public.{function}"])
+    op.fill_adopted(
+        "conversation_sessions",
+        {
+            "created_at": "coalesce(t.last_activity_at, pg_catalog.now())",
+            "last_activity_at": "coalesce(t.created_at, pg_catalog.now())",
+        },
+    )
     op.finish_table("conversation_sessions")
 
 

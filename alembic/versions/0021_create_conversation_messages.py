@@ -219,6 +219,8 @@ def upgrade() -> None:
         op.entitle(function, "conversation_messages", "SELECT", [f"EXECUTE ON FUNCTION public.{function}"])
     for view in ("provider_usage_stats", "daily_message_volume"):
         op.grant_only(view, authenticated="SELECT", service_role="SELECT")
+    session = "SELECT s.created_at FROM public.conversation_sessions AS s WHERE s.id = t.session_id"
+    op.fill_adopted("conversation_messages", {"created_at": f"coalesce(({session}), pg_catalog.now())"})
     op.when("chat_internal.is_adopted('conversation_messages')", follow_sessions)
     op.finish_table("conversation_messages")
 

@@ -18,6 +18,11 @@ from sqlalchemy.exc import DBAPIError
 from ..options import Options
 
 SEARCH_PATH = "pg_catalog, pg_temp"
+READING = {  # how our statements, and what the server says of its objects, are read
+    "search_path": SEARCH_PATH,
+    "quote_all_identifiers": "off",
+    "standard_conforming_strings": "on",
+}
 
 _READ = sa.text("SELECT pg_catalog.current_setting(:name, true)")
 _SET = sa.text("SELECT pg_catalog.set_config(:name, :value, false)")
@@ -36,23 +41,24 @@ def session_settings(connection: sa.Connection, options: Options) -> Iterator[No
         "idle_session_timeout": "0",
         "transaction_timeout": "0",  # since PostgreSQL 17
     }
-    with _settings(connection, {"search_path": SEARCH_PATH, **timeouts}):
+    with _settings(connection, {**READING, **timeouts}):
         yield
 
 
 @contextlib.contextmanager
 def safe_search_path(connection: sa.Connection) -> Iterator[None]:
-    """Give a session the safe path alone, while entered; for one that :func:`keep_search_path` has not seen."""
-    with _settings(connection, {"search_path": SEARCH_PATH}):
+    """Give a session :data:`READING` alone, while entered; for one that :func:`keep_search_path` has not seen."""
+    with _settings(connection, READING):
         yield
 
 
 def keep_search_path(connection: sa.Connection) -> None:
-    """Give ``connection``, and every other one that its engine opens from now on, the safe path for good.
+    """Give ``connection``, and every other one that its engine opens from now on, :data:`READING` for good.
 
     Not before it is known that no pooler in transaction mode hands the session to other clients.
     """
-    statement = f"SELECT pg_catalog.set_config('search_path', '{SEARCH_PATH}', false)"
+    settings = (f"pg_catalog.set_config('{name}', '{value}', false)" for name, value in READING.items())
+    statement = "SELECT " + ", ".join(settings)
 
     @event.listens_for(connection.engine, "connect")
     def set_path(driver: sa.engine.interfaces.DBAPIConnection, _: object) -> None:

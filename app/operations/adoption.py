@@ -13,9 +13,9 @@ from types import MappingProxyType
 from typing import Any
 
 from alembic.operations import Operations
-from alembic.util import CommandError
 from sqlalchemy.sql.schema import SchemaItem
 
+from .. import look
 from .backfill import backfill
 from .data_loss import refuse_data_loss
 from .indexes import outside_transaction
@@ -148,23 +148,16 @@ def fill_adopted(
 
 
 @operation
-def refuse_obstacles(operations: Operations) -> None:
-    """Stop before anything is changed where what stands in public cannot be adopted.
+def look_again(operations: Operations, query: str) -> None:
+    """Ask a LOOK once more, now that nobody can change what it asks for; see :mod:`app.look`.
 
     Raises :class:`alembic.util.CommandError` that names every obstacle. Offline the script raises instead.
     """
-    found = f"SELECT chat_internal.adoption_obstacles({str(options_of(operations).moves_strays).lower()})"
-    heading = "What stands in this database cannot be adopted as it is, so nothing of it was changed:"
+    queries = [look.filled(query, options_of(operations))]
     if is_offline(operations):
-        statement(
-            operations,
-            f"DO $$ DECLARE found text := (SELECT string_agg(E'\\n- ' || o, '') FROM ({found} AS o) AS obstacle);"
-            f" BEGIN IF found IS NOT NULL THEN RAISE EXCEPTION '% %', {literal(heading)}, found; END IF; END $$",
-        )
-        return
-    obstacles = [obstacle for (obstacle,) in rows(operations, found)]
-    if obstacles:
-        raise CommandError("\n- ".join([heading, *obstacles]))
+        statement(operations, look.as_script(queries))
+    else:
+        look.refuse(list(look.found(operations.get_bind(), queries)))
 
 
 @operation

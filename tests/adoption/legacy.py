@@ -170,9 +170,11 @@ def rows(connection: psycopg.Connection, columns: Mapping[str, list[str]] | None
     """Read every row of the tables of schema public, or of ``columns`` (table -> columns) alone."""
     found: Rows = {}
     for table, names in (columns or old_columns(connection)).items():
-        key = "concat_ws(' ', tenant_id, user_id)" if table == "tenant_users" else "id::text"
-        pairs = ", ".join(f"'{name}', {name}::text" for name in names)
-        query = f"SELECT {key}, json_build_object({pairs}) FROM public.{table}"
+        pairs = ", ".join(f"'{name}', \"{name}\"::text" for name in names)
+        key = "id::text" if "id" in names else "ctid::text"
+        if table == "tenant_users":
+            key = "concat_ws(' ', tenant_id, user_id)"
+        query = f'SELECT {key}, json_build_object({pairs}) FROM public."{table}"'
         with connection.transaction():
             connection.execute("SELECT set_config('TimeZone', 'UTC', true)")
             found[table] = dict(connection.execute(query.encode()).fetchall())

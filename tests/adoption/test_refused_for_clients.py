@@ -106,7 +106,7 @@ def test_it_is_named_nothing_is_changed_and_what_is_advised_mends_it(place: Plac
         place.chain.upgrade("head", MOVE)
     assert differences(catalog, public(place)) == []
     assert rows(place.chain.session) == stored
-    for statement in re.findall(r"[Rr]un: ([^;]+;)", str(refusal.value)):
+    for statement in re.findall("^    (.+;)$", str(refusal.value), re.MULTILINE):
         (place.admin if "REVOKE app_rw" in statement else place.chain).execute(statement)
     place.chain.upgrade("head", MOVE)
     sound(place)

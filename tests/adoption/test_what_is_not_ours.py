@@ -96,15 +96,6 @@ def test_clients_go_on_with_columns_that_their_application_added(place: Place) -
     assert not differences(old, place.chain.snapshot())
 
 
-@plain
-def test_a_materialized_view_of_a_column_that_grows_stops_the_revision_and_names_itself(place: Place) -> None:
-    place.load("2")
-    place.chain.execute("CREATE MATERIALIZED VIEW own_titles AS SELECT title FROM conversations")
-    with pytest.raises(CommandError, match=r"materialized view public\.own_titles reads public\.conversations\.title"):
-        place.chain.upgrade("head", MOVE)
-    assert place.chain.revision() == "0005"
-
-
 def test_a_view_of_the_arrays_reads_the_rows_afterwards_and_the_arrays_again_after_a_downgrade(place: Place) -> None:
     place.load("3a")
     place.chain.execute(
@@ -134,13 +125,7 @@ def test_owners_that_disagree_stop_it_before_anything_is_changed(
     before, old = rows(place.chain.session), place.chain.snapshot()
     with pytest.raises(CommandError, match=told):
         place.chain.upgrade()
-    after = place.chain.snapshot()
-    ours = {kind: {name for name in after[kind] if "chat_internal" in name} for kind in after}
-    assert not [
-        each
-        for each in differences(old, after)
-        if not any(each.startswith(f"{kind} {name}:") for kind in ours for name in ours[kind])
-    ]
+    assert not differences(old, place.chain.snapshot())
     assert rows(place.chain.session) == before
 
 
@@ -168,17 +153,17 @@ def test_a_moved_message_stands_in_its_writers_earliest_conversation_and_goes_ba
         (
             "CREATE TABLE users (id uuid PRIMARY KEY, email text);"
             "INSERT INTO users SELECT gen_random_uuid(), 'a@example.test' FROM generate_series(1, 2)",
-            "1 addresses stand in more than one row",
+            "1 rows of public.users have the address of another one",
         ),
     ],
     ids=["two generations", "foreign table", "view", "twin addresses"],
 )
 def test_a_database_that_cannot_be_adopted_is_refused_at_once(place: Place, statements: str, told: str) -> None:
     place.chain.execute(statements)
-    old = place.chain.snapshot()["tables"]
+    old = place.chain.snapshot()
     with pytest.raises(CommandError, match=told):
         place.chain.upgrade()
-    assert {name: table for name, table in place.chain.snapshot()["tables"].items() if "internal" not in name} == old
+    assert not differences(old, place.chain.snapshot())
 
 
 # (table, a change that breaks a row of it, what the refusal says of it)
@@ -273,14 +258,6 @@ def test_a_session_on_anothers_brand_is_kept_and_stays_its_users(place: Place) -
 
 
 @plain
-def test_a_column_of_another_type_is_refused_with_the_statement_that_mends_it(place: Place) -> None:
-    place.load("2")
-    place.chain.execute("ALTER TABLE tasks ALTER COLUMN created_at TYPE timestamp")
-    with pytest.raises(CommandError, match=r"ALTER TABLE public\.tasks ALTER COLUMN created_at TYPE timestamp with"):
-        place.chain.upgrade("head", MOVE)
-
-
-@plain
 def test_a_downgrade_refuses_rows_that_the_older_shape_cannot_hold(place: Place) -> None:
     place.load("2")
     place.chain.upgrade("head", MOVE)
@@ -346,8 +323,8 @@ def test_a_trigger_that_finds_its_tables_by_its_callers_path_is_named_with_the_s
     with pytest.raises(CommandError) as refused:
         place.chain.upgrade("head", MOVE)
     assert "trigger audits on public.messages calls public.audit_message(), which names audit " in str(refused.value)
-    assert place.chain.revision() == "0001cb"
-    place.chain.execute(str(refused.value).split("Run: ")[1].splitlines()[0])
+    assert place.chain.value("SELECT to_regnamespace('chat_internal')") is None
+    place.chain.execute(re.findall("^    (.+;)$", str(refused.value), re.MULTILINE)[0])
     place.chain.upgrade("head", MOVE)
     assert place.chain.value("SELECT count(*) FROM messages WHERE id NOT IN (SELECT message FROM audit)") == 0
 

@@ -13,6 +13,7 @@ from typing import IO
 
 import psycopg
 
+from tests.conftest import unrehearsed
 from tests.postgres_binaries import ROOT
 
 PATIENCE = 120.0  # seconds until a test that waits for an event gives up; no test asserts how long anything takes
@@ -71,7 +72,13 @@ def alembic(
     url: str | None, *arguments: str, x: tuple[str, ...] = (), environment: Mapping[str, str] | None = None
 ) -> Iterator[Run]:
     """Start ``alembic -x ... <arguments>`` on the database at ``url``; kill it if the test leaves before its end."""
-    command = [sys.executable, "-m", "alembic", *(word for option in x for word in ("-x", option)), *arguments]
+    command = [
+        sys.executable,
+        "-m",
+        "alembic",
+        *(word for option in unrehearsed(x) for word in ("-x", option)),
+        *arguments,
+    ]
     surroundings = {name: value for name, value in os.environ.items() if not name.startswith(("PG", "DATABASE_URL"))}
     if url is not None:
         surroundings["DATABASE_URL"] = url

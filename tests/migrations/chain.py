@@ -20,7 +20,7 @@ from alembic.script import ScriptDirectory
 from alembic import command
 from app.catalog import Snapshot, take_snapshot
 from app.embedded import installed_binaries
-from tests.conftest import alembic_config, libpq
+from tests.conftest import alembic_config, libpq, unrehearsed
 
 REVISIONS = [
     script.revision for script in reversed(list(ScriptDirectory.from_config(alembic_config("unused")).walk_revisions()))
@@ -122,7 +122,7 @@ class Chain:
 
     def _config(self, options: Sequence[str], script: io.StringIO | None = None) -> Config:
         config = alembic_config(self.url)
-        config.cmd_opts = argparse.Namespace(x=list(options))
+        config.cmd_opts = argparse.Namespace(x=unrehearsed(options))
         config.attributes["configure_logging"] = False  # it would take pytest's own handlers away
         if script is not None:
             config.output_buffer = script
