@@ -64,7 +64,7 @@ def test_it_is_adopted_with_every_row_and_given_back(place: Place, name: str, pl
     is_at_head(place)
     assert lost(in_utc(unmoved(before)), in_utc(at_head(place, columns))) == []
     place.chain.downgrade("base")
-    assert differences(catalog, place.chain.snapshot()) == []
+    assert differences(catalog, place.admin.snapshot()) == []
     assert rows(place.chain.session) == before
 
 
