@@ -200,12 +200,12 @@ def _connected(config: Config) -> Iterator[sa.Connection]:
 
 def _natural(text: str) -> int:
     """Read a whole number that the server can count days and rows by; argparse turns the error into its message."""
-    if not text.isdecimal() or len(text) > 7 or not 1 <= int(text) <= 1_000_000:
+    if not text.isdecimal() or len(text) > 6 or not 1 <= int(text) <= 100_000:
         raise ValueError(text)
     return int(text)
 
 
-_natural.__name__ = "whole number from 1 to 1,000,000"  # argparse names the type in its message
+_natural.__name__ = "whole number from 1 to 100,000"  # argparse names the type in its message
 
 
 class _CommandLine(CommandLine):

@@ -4,7 +4,8 @@
 
 On a scratch server that is gone afterwards; DATABASE_URL is not looked at. ROWS=1000000 in the environment stands for
 one number. Every user has 50 conversations of 20 messages, in the order in which many users write at once. The sizes
-take turns, and each is shown with its second look, when what fits is in the cache.
+take turns, and each is shown with its second look, when what fits is in the cache. Rules that one query counts show its
+time with the first.
 """
 
 from __future__ import annotations

@@ -26,17 +26,14 @@ class RoundTrips:
     def forward(self, client: socket.socket, server: socket.socket) -> None:
         """Hand over what each side sends until one of them ends."""
         answered = True
-        with client, server, selectors.DefaultSelector() as ready:
+        with contextlib.suppress(ConnectionError), client, server, selectors.DefaultSelector() as ready:
             for source, sink in ((client, server), (server, client)):
                 ready.register(source, selectors.EVENT_READ, sink)
             while True:
                 for key, _ in ready.select():
                     source, sink = key.fileobj, key.data
                     assert isinstance(source, socket.socket)
-                    try:
-                        data = source.recv(65536)
-                    except ConnectionResetError:
-                        data = b""
+                    data = source.recv(65536)
                     if not data:
                         return
                     if source is client and answered:

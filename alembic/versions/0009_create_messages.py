@@ -113,7 +113,7 @@ def keep_tenants() -> None:
         DO $do$ BEGIN
           EXECUTE pg_catalog.replace($sql$
             -- by index, always, as in 0013
-            CREATE FUNCTION chat_internal.fill_message_tenant() RETURNS trigger
+            CREATE OR REPLACE FUNCTION chat_internal.fill_message_tenant() RETURNS trigger
             LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_seqscan = off AS $$
             BEGIN
               SELECT c.tenant_id INTO NEW.tenant_id FROM public.chat_sessions AS c
@@ -124,7 +124,7 @@ def keep_tenants() -> None:
             $$;
 
             -- before: nobody is writing a message meanwhile; after: of each table that is named
-            CREATE FUNCTION chat_internal.move_messages_to_tenant() RETURNS trigger
+            CREATE OR REPLACE FUNCTION chat_internal.move_messages_to_tenant() RETURNS trigger
             LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_seqscan = off AS $$
             BEGIN
               IF TG_WHEN = 'BEFORE' THEN
@@ -140,14 +140,14 @@ def keep_tenants() -> None:
             END
             $$;
 
-            CREATE TRIGGER conversations_lock_tenant BEFORE UPDATE OF tenant_id ON public.chat_sessions
+            CREATE OR REPLACE TRIGGER conversations_lock_tenant BEFORE UPDATE OF tenant_id ON public.chat_sessions
             FOR EACH ROW WHEN (OLD.tenant_id IS DISTINCT FROM NEW.tenant_id)
             EXECUTE FUNCTION chat_internal.move_messages_to_tenant();
-            CREATE TRIGGER conversations_move_messages AFTER UPDATE OF tenant_id ON public.chat_sessions
+            CREATE OR REPLACE TRIGGER conversations_move_messages AFTER UPDATE OF tenant_id ON public.chat_sessions
             FOR EACH ROW WHEN (OLD.tenant_id IS DISTINCT FROM NEW.tenant_id)
             EXECUTE FUNCTION chat_internal.move_messages_to_tenant('messages');
             -- a statement can insert a conversation after its messages
-            CREATE TRIGGER conversations_take_messages AFTER INSERT ON public.chat_sessions
+            CREATE OR REPLACE TRIGGER conversations_take_messages AFTER INSERT ON public.chat_sessions
             FOR EACH ROW WHEN (NEW.tenant_id IS NOT NULL)
             EXECUTE FUNCTION chat_internal.move_messages_to_tenant('messages');
           $sql$, 'public.chat_sessions',

@@ -84,7 +84,10 @@ def upgrade() -> None:
             EXECUTE pg_catalog.format(
               'UPDATE public.conversations AS c SET tenant_id = ($1).tenant_id,'
               ' created_at = coalesce(($1).created_at, ($2).created_at),'
-              ' updated_at = coalesce(($1).updated_at, ($2).updated_at)%s'
+              -- of what is written here the table sees all but the messages
+              ' updated_at = CASE WHEN ($1).messages IS DISTINCT FROM ($2).messages'
+              ' AND ($1).updated_at IS NOT DISTINCT FROM ($2).updated_at THEN pg_catalog.now()'
+              ' ELSE coalesce(($1).updated_at, ($2).updated_at) END%s'
               ' WHERE c.id = ($2).id AND c.user_id = ($2).user_id RETURNING c.*',
               (SELECT pg_catalog.string_agg(pg_catalog.format(', %1$I = ($1).%1$I', o), '')
                FROM pg_catalog.unnest(own) AS o)

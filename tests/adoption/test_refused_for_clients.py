@@ -17,7 +17,7 @@ MESSAGES = """
     CREATE TABLE brands (id uuid PRIMARY KEY DEFAULT gen_random_uuid(), user_id uuid, name varchar(255) NOT NULL);
     CREATE TABLE conversation_sessions (id uuid PRIMARY KEY DEFAULT gen_random_uuid(), user_id uuid, brand_id uuid);
     CREATE TABLE conversation_messages (id uuid PRIMARY KEY DEFAULT gen_random_uuid(), session_id uuid, brand_id uuid,
-      user_id uuid, role varchar(20), content text, provider varchar(50));
+      user_id uuid, role varchar(20), content text, cost_usd numeric(10, 6) DEFAULT 0, created_at timestamptz);
     CREATE VIEW daily_message_volume AS SELECT count(*) AS message_count FROM conversation_messages;
 """
 
@@ -79,9 +79,9 @@ OBSTACLES = {
     ),
     "one conversation a user that is not deleted": (
         None,
-        'ALTER TABLE conversations ADD COLUMN "Deleted" timestamptz DEFAULT now();'
-        ' ALTER TABLE conversations ALTER COLUMN "Deleted" DROP DEFAULT;'
-        ' CREATE UNIQUE INDEX "One" ON conversations (user_id) WHERE "Deleted" IS NULL',
+        "ALTER TABLE conversations ADD COLUMN deleted_at timestamptz DEFAULT now();"
+        " ALTER TABLE conversations ALTER COLUMN deleted_at DROP DEFAULT;"
+        ' CREATE UNIQUE INDEX "One" ON conversations (user_id) WHERE deleted_at IS NULL',
         r"public\.\"One\" refuses a user's second conversation",
     ),
     "a title of the sessions' own": (

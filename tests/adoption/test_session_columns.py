@@ -109,7 +109,7 @@ def views(place: Place) -> Comparison:
 def test_the_way_back_gives_them_back(place: Place) -> None:
     place.load("3a")
     place.chain.execute(OWN)
-    every = "SELECT s::text FROM chat_sessions AS s ORDER BY id"
+    every = "SELECT to_jsonb(s)::text FROM chat_sessions AS s ORDER BY id"
     before, stored = place.chain.snapshot(), place.chain.rows(every)
     place.chain.upgrade()
     place.chain.downgrade("base")

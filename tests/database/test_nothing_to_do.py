@@ -14,9 +14,9 @@ from tests.database.conftest import login, refusal, run
 from tests.live.command_line import connect
 from tests.proxy import counting
 
-# To connect and to end; the driver's questions on a new server; is there a pooler; the search_path; two of our own.
-# Each transaction has a BEGIN and an end of its own.
-FEW = 18
+# To connect and to end; the driver's questions on a new server; is there a pooler; the search_path; over a socket,
+# whose data these are; two of our own. Each transaction has a BEGIN and an end of its own.
+FEW = 20
 
 
 @pytest.mark.parametrize("doing", [command.upgrade, command.downgrade])

@@ -742,7 +742,7 @@ def test_data_elsewhere_are_listed_and_removed_by_a_command_but_not_while_they_a
         f"{place}  of {closed / 'ours'}",
         f"{left}  of {closed / 'gone'}, left behind",
     ]
-    with embedded.running(ours), pytest.raises(SystemExit):
+    with embedded.running(ours, bin_dir=bin_dir), pytest.raises(SystemExit):
         main(["embedded", "--remove", place])
     assert "Another command uses" in capsys.readouterr().err
     with pytest.raises(SystemExit):

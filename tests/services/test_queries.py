@@ -244,8 +244,10 @@ def own(migrated_url: str) -> Iterator[sa.Engine]:
             sa.text(
                 f"""
                 INSERT INTO users (id) VALUES ('{ANN}'), ('{BEN}');
-                INSERT INTO conversations (id, user_id)
-                VALUES ('{LONG}', '{ANN}'), ('{OTHER}', '{ANN}'), ('{BENS}', '{BEN}')
+                INSERT INTO conversations (id, user_id, created_at, updated_at)
+                SELECT id, user_id, '2026-01-01', '2026-01-01' FROM (
+                  VALUES (uuid '{LONG}', uuid '{ANN}'), ('{OTHER}', '{ANN}'), ('{BENS}', '{BEN}')
+                ) AS c (id, user_id)
                 """
             )
         )
