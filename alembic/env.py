@@ -178,6 +178,8 @@ def run_online() -> None:
             stack.enter_context(session_settings(connection, options))
             stack.enter_context(deployer_lock(connection, options.deployer_wait))
         refuse_strangers(connection)
+        if changes_the_database():
+            database.require_rights(connection)
         if not getattr(config.cmd_opts, "purge", False):  # stamp --purge is to get away from such a revision
             refuse_wrong_revision(connection, context.script)
         settled = options.settle_roles(recorded_roles(connection))
@@ -198,7 +200,8 @@ def run_online() -> None:
             refuse_dependents(connection, downgrades, settled, expected())
             connection.rollback()
         if changes_the_database():
-            look_first(connection, migration, settled)
+            if not getattr(config.cmd_opts, "purge", False):
+                look_first(connection, migration, settled)
             stack.enter_context(version_table(connection))
         migration._migrations_fn = live(migration._migrations_fn, options)  # the one seam around a single revision
         with context.begin_transaction():
