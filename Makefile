@@ -30,7 +30,7 @@ $(CHAT_READY): pyproject.toml $(CHAT)/pyproject.toml $(wildcard app/*.py app/*/*
 	@touch $@
 
 ##@ Database (DATABASE_URL; unset: the embedded server, data in .pgdata)
-upgrade: $(READY) ## upgrade to head (TO=0013: to that revision)
+upgrade: $(READY) ## upgrade to head (TO=0030: to that revision)
 	$(BIN)/chat-schema upgrade $(TO)
 downgrade: $(READY) ## undo one revision (TO=base: all of them)
 	$(BIN)/chat-schema downgrade $(if $(filter file,$(origin TO)),-1,$(TO))

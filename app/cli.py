@@ -310,7 +310,7 @@ def _refuse_no_revision(config: Config, options: Namespace) -> None:
         if text is not None:
             refuse_no_revision(ScriptDirectory.from_config(config), text)
     if (getattr(options, "rev_range", None) or ":").count(":") != 1:
-        raise CommandError("A range of revisions is two names with one : between them, as in 0003:head.")
+        raise CommandError("A range of revisions is two names with one : between them, as in 0017:head.")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

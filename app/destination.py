@@ -11,13 +11,13 @@ from alembic.util import CommandError
 def refuse_no_revision(script: ScriptDirectory, text: str) -> None:
     """Raise :class:`alembic.util.CommandError` for an empty name and for one that leads past an end of the chain.
 
-    ``text`` is what the user wrote: ``head``, ``0007``, ``-1``, ``0007+2``, or two of them as ``0003:head``.
+    ``text`` is what the user wrote: ``head``, ``0022``, ``-1``, ``0022+2``, or two of them as ``0017:head``.
     """
     ends = text.split(":")
     if len(ends) > 2 or not all(end.strip() for end in ends):
         raise CommandError(
             f"{text!r} names no revision, so nothing was run. Name one, as in `chat-schema upgrade head`, or, where a "
-            "script is to be written, two: `chat-schema upgrade 0003:head --sql`."
+            "script is to be written, two: `chat-schema upgrade 0017:head --sql`."
         )
     for end in ends:
         relative = re.fullmatch(r"(\w+)([+-]\d+)", end)

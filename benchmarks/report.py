@@ -104,7 +104,7 @@ def page(machine: Mapping[str, str], runs: Sequence[Run], options: argparse.Name
 
 Printed by `{command} --write-docs`; do not edit.
 
-How revisions 0014 to 0018 give every row of `chat_messages` its conversation, beside other ways to do it, each on a
+How revisions 0032 to 0037 give every row of `chat_messages` its conversation, beside other ways to do it, each on a
 copy of the same database.
 
 {facts}
@@ -122,7 +122,7 @@ The ways:
   subquery, VALIDATE, check; one transaction a file.
 - **raw UPDATE**: column, conversations, the same UPDATE and nothing else: no key, no index, no trigger, no check.
 - **key batches**: 1,000 keys a transaction without a pause, as pgroll does it, with our trigger, key and indexes.
-- **ours**: `alembic upgrade 0018` from 0013.
+- **ours**: `alembic upgrade 0037` from 0030.
 
 "NULL" and "wrong owner" count messages without a conversation and in another user's at the end. A way that failed
 shows the time until then. Locks are sampled every {EVERY * 1000:.0f} ms, so that a shorter one can be missed; those of

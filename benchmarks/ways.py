@@ -1,4 +1,4 @@
-"""The ways to give every message of a flat table its conversation, each from revision 0013 of our chain."""
+"""The ways to give every message of a flat table its conversation, each from revision 0030 of our chain."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from alembic.config import Config
 from alembic import command
 from app import database
 
-BEFORE, AFTER = "0013", "0018"
+BEFORE, AFTER = "0030", "0037"
 
 # The three migrations that our revisions replace, in their own order, each in one transaction. The conversations table
-# of the first stands at 0013 already.
+# of the first stands at 0030 already.
 ORIGINAL = (
     "CREATE INDEX IF NOT EXISTS idx_conversations_user_created ON public.conversations (user_id, created_at DESC)",
     """
@@ -130,7 +130,7 @@ def _files(url: sa.URL, files: tuple[str, ...]) -> None:
 
 def _key_batches(url: sa.URL) -> None:
     """Batches of 1,000 keys without a pause, as pgroll makes them; our trigger and key before, our indexes after."""
-    upgrade(url, "0014")
+    upgrade(url, "0032")
     with psycopg.connect(conninfo(url), autocommit=True) as connection:
         connection.execute(CONVERSATIONS)
         last: object = "00000000-0000-0000-0000-000000000000"

@@ -1,6 +1,6 @@
 """Tables, views and functions that may stand already: made where they do not, brought into shape where they do.
 
-The work is done by functions in chat_internal (revisions 0001a to 0001ca), so that it is the same online and offline.
+The work is done by functions in chat_internal (revisions 0002 to 0005), so that it is the same online and offline.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ from alembic import command
 from app import database, embedded, verification
 from examples.demo.conversations import Loaded, Sources, load
 
-OLDER = "0006"  # the revision before conversations: flat chat_messages, arrays in chat_sessions
+OLDER = "0021"  # the revision before conversations: flat chat_messages, arrays in chat_sessions
 
 # The same text in the same hands? Summed over hashes, so that no order matters.
 FLAT_CHECKSUM = (

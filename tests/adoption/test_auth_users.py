@@ -149,7 +149,7 @@ class TestTheUpgrade:
         assert {user: mirrored.get(user, "") for user in signed_up} == signed_up
 
     def test_users_that_are_no_account_stop_it_and_are_named(self, place: Place) -> None:
-        place.chain.upgrade("0002")
+        place.chain.upgrade("0013")
         stranger = place.chain.new_user()
         with pytest.raises(CommandError, match=r"1 rows of public\.users have no account in auth\.users") as raised:
             place.chain.upgrade()
@@ -161,7 +161,7 @@ class TestTheUpgrade:
 
     def test_a_row_that_stands_is_left_alone(self, place: Place) -> None:
         psql(place.url, PEOPLE, {})
-        place.chain.upgrade("0002")
+        place.chain.upgrade("0013")
         place.chain.execute("INSERT INTO public.users (id, email) VALUES (%s, 'Ana@Own.test')", [ANA])
         place.chain.upgrade()
         assert email(place, ANA) == "Ana@Own.test"
@@ -172,12 +172,12 @@ class TestTheUpgrade:
     def test_addresses_that_stand_are_compared_as_sign_in_does(self, place: Place, by_script: bool) -> None:
         """A row that stands keeps its address as it was written; nobody else is stored with the same one."""
         psql(place.url, PEOPLE, {})
-        place.chain.upgrade("0002")
+        place.chain.upgrade("0013")
         place.chain.execute("INSERT INTO public.users (id, email) VALUES (%s, ' ANA@Example.test ')", [ANA])
         place.chain.execute("INSERT INTO public.users (id, email) VALUES (%s, '')", [ANONYMOUS])
         place.admin.execute("UPDATE auth.users SET email = ' ' WHERE id = %s", [GONE])
         if by_script:
-            place.chain.upgrade_by_script(f"0002:{HEAD}")
+            place.chain.upgrade_by_script(f"0013:{HEAD}")
         else:
             place.chain.upgrade()
         assert email(place, ANA) == " ANA@Example.test "

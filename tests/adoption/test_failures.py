@@ -21,7 +21,7 @@ from tests.migrations.chain import REVISIONS, before
 from tests.migrations.test_stairs import differences
 
 plain = pytest.mark.parametrize("platform", ["plain"])
-LOOKED = before("0002")  # from here on nothing looks at the tables any more before it changes them
+LOOKED = before("0013")  # from here on nothing looks at the tables any more before it changes them
 LAST_STEP = 60  # there are about as many in an adoption; a run that has fewer comes to its end
 EVERY_STEP = os.environ.get("CHAT_SCHEMA_TEST_FAILURES") == "all"
 
@@ -83,13 +83,13 @@ def test_an_upgrade_that_fails_leaves_what_stood_before_its_revision(
 @plain
 def test_a_downgrade_that_fails_puts_back_what_it_had_dropped(place: Place, twin: Place, dice: random.Random) -> None:
     for each in (place, twin):
-        each.chain.upgrade("0016")
+        each.chain.upgrade("0034")
     steps = Steps(place.chain)
-    revision, failing, restored = "0016", 2, 0
+    revision, failing, restored = "0034", 2, 0
     while True:
         steps.fail_at(failing)
         try:
-            place.chain.downgrade("0007")
+            place.chain.downgrade("0022")
         except CommandError as error:
             said = str(error)
         else:
@@ -123,16 +123,16 @@ def test_the_way_back_from_wherever_a_kill_left_it(place: Place, start: str, dic
 @plain
 def test_the_way_up_from_wherever_a_kill_left_a_downgrade(place: Place, twin: Place, dice: random.Random) -> None:
     for each in (place, twin):
-        each.chain.upgrade("0016")
+        each.chain.upgrade("0034")
     steps = Steps(place.chain)
     step = 2
     while True:
         steps.wait_at(step)
-        with alembic(place.url, "downgrade", "0007") as run:
+        with alembic(place.url, "downgrade", "0022") as run:
             if not steps.kill(run):
                 run.succeeds()
                 break
-        place.chain.upgrade("0016")
+        place.chain.upgrade("0034")
         assert not differences(twin.chain.snapshot(), place.chain.snapshot()), f"killed at step {step}"
         step += stride(dice)
 
@@ -150,11 +150,11 @@ ORPHAN = "INSERT INTO tasks (id, user_id, title) VALUES (%s, md5('nobody')::uuid
 def test_a_row_that_comes_after_the_look_stops_its_revision_and_no_client(place: Place) -> None:
     place.chain.execute(OWN_TASKS)
     old = place.chain.snapshot()
-    place.chain.upgrade("0003")
+    place.chain.upgrade("0017")
     place.chain.execute(ORPHAN, ["b" * 32])
     with pytest.raises(CommandError) as refused:
         place.chain.upgrade()
-    assert "Revision 0004 had committed a part, which its downgrade has undone: the database is at 0003." in str(
+    assert "Revision 0018 had committed a part, which its downgrade has undone: the database is at 0017." in str(
         refused.value
     )
     place.chain.execute(ORPHAN, ["c" * 32])  # what it could before
@@ -171,7 +171,7 @@ def test_a_row_that_comes_after_the_look_stops_its_revision_and_no_client(place:
 @plain
 def test_a_batch_that_fails_puts_the_values_back_that_others_have_changed(place: Place) -> None:
     place.load("2")
-    place.chain.upgrade(before("0005a"), *STARTS["2"].options)
+    place.chain.upgrade(before("0020"), *STARTS["2"].options)
     place.chain.execute("ALTER TABLE conversations ALTER COLUMN updated_at DROP NOT NULL")
     place.chain.execute("UPDATE conversations SET updated_at = NULL")
     place.chain.execute("""
@@ -183,7 +183,7 @@ def test_a_batch_that_fails_puts_the_values_back_that_others_have_changed(place:
     stood = place.chain.snapshot()
     with pytest.raises(CommandError, match="not this one") as refused:
         place.chain.upgrade("head", *STARTS["2"].options)
-    assert "which its downgrade has undone: the database is at 0005." in str(refused.value)
+    assert "which its downgrade has undone: the database is at 0019." in str(refused.value)
     assert not differences(stood, place.chain.snapshot())
     place.chain.execute("DROP TRIGGER own_refusal ON conversations; DROP FUNCTION own_refusal()")
     place.chain.upgrade("head", *STARTS["2"].options)

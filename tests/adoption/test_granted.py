@@ -270,7 +270,7 @@ def test_a_role_that_is_gone_does_not_stand_in_the_way_back(place: Place) -> Non
     place.chain.upgrade()
     place.admin.execute("DROP OWNED BY app_rw; DROP ROLE app_rw")
     MADE.remove("app_rw")
-    place.chain.downgrade("0013")
+    place.chain.downgrade("0030")
     assert count(place, "stays", "chat_messages") == 1
 
 

@@ -34,7 +34,7 @@ def test_a_server_writes_to_messages_that_wait_for_their_place(place: Place) -> 
         "INSERT INTO messages (conversation_id, user_id, role, content) SELECT c.id, c.user_id, 'user', n::text"
         f" FROM (SELECT * FROM conversations ORDER BY id LIMIT 1) AS c, generate_series(1, {SEVERAL}) AS n"
     )
-    with held(place, "2", "messages", "0009") as [changed, upserted, deleted, *_]:
+    with held(place, "2", "messages", "0024") as [changed, upserted, deleted, *_]:
         assert place.chain.value("SELECT count(*) FROM messages WHERE seq IS NULL") > SEVERAL
         place.chain.execute("UPDATE messages SET content = 'changed' WHERE id = %s", [changed])
         place.chain.execute(
@@ -54,14 +54,14 @@ def test_a_server_writes_to_messages_that_wait_for_their_place(place: Place) -> 
     [
         (
             "conversations",
-            "0005a",
+            "0020",
             "title",
             f"SELECT '{ACME}', '{USER}', n::text, NULL FROM generate_series(1, {SEVERAL}) AS n",
             "tenant_id, user_id, title, created_at",
         ),
         (
             "messages",
-            "0009",
+            "0024",
             "content",
             "SELECT c.id, NULL, n::text, NULL FROM (SELECT id FROM conversations"
             f" WHERE (tenant_id, user_id) = ('{ACME}', '{USER}') LIMIT 1) AS c, generate_series(1, {SEVERAL}) AS n",
@@ -97,7 +97,7 @@ def test_a_row_with_an_infinite_time_can_be_written_while_it_waits_for_another(p
         " SELECT c.id, c.user_id, 'user', n::text, 'infinity'"
         f" FROM (SELECT * FROM conversations ORDER BY id LIMIT 1) AS c, generate_series(1, {SEVERAL}) AS n"
     )
-    with held(place, "2", "messages", "0009") as [changed, *_]:
+    with held(place, "2", "messages", "0024") as [changed, *_]:
         place.chain.execute("UPDATE messages SET content = 'changed' WHERE id = %s", [changed])
     assert place.chain.value("SELECT content FROM messages WHERE id = %s", [changed]) == "changed"
     assert place.chain.value("SELECT count(*) FROM messages WHERE NOT isfinite(created_at)") == 0

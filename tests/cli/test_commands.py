@@ -173,7 +173,7 @@ def test_verify_prints_one_json_document(migrated_url: str) -> None:
     passed = chat_schema(migrated_url, "verify", "--json")
     assert passed.returncode == 0
     report = json.loads(passed.stdout)
-    assert (report["version"], report["revision"], report["passed"]) == (1, "0023", True)
+    assert (report["version"], report["revision"], report["passed"]) == (1, "0042", True)
 
     with connect(migrated_url) as connection:
         connection.execute(READER)
@@ -206,10 +206,10 @@ def test_verify_below_head_is_json_too(database_url: str) -> None:
 
 def test_two_revisions_at_once_are_not_head(migrated_url: str) -> None:
     with connect(migrated_url) as connection:
-        connection.execute("INSERT INTO chat_internal.alembic_version VALUES ('0022')")
+        connection.execute("INSERT INTO chat_internal.alembic_version VALUES ('0041')")
     done = chat_schema(migrated_url, "verify")
     assert done.returncode == 1
-    assert "0022, 0023" in done.stdout
+    assert "0041, 0042" in done.stdout
 
 
 @pytest.mark.parametrize(
@@ -267,15 +267,15 @@ def test_verify_changes_nothing_and_runs_on_a_read_only_session(migrated_url: st
 def test_plan_lists_the_pending_revisions_with_their_locks(database_url: str, migrated_url: str) -> None:
     pending = chat_schema(database_url, "plan")
     assert pending.returncode == 0
-    assert "0013" in pending.stdout
+    assert "0030" in pending.stdout
     assert "locks: AccessExclusive on public.chat_sessions" in pending.stdout
     assert "nothing to do" in chat_schema(migrated_url, "plan").stdout
 
 
 def test_plan_from_the_middle_lists_only_what_is_left(migrated_url: str) -> None:
-    assert chat_schema(migrated_url, "downgrade", "0021").returncode == 0
+    assert chat_schema(migrated_url, "downgrade", "0040").returncode == 0
     lines = [line for line in chat_schema(migrated_url, "plan").stdout.splitlines() if line.startswith("  00")]
-    assert [line.split()[0] for line in lines] == ["0022", "0023"]
+    assert [line.split()[0] for line in lines] == ["0041", "0042"]
 
 
 @pytest.fixture
@@ -410,7 +410,7 @@ def test_a_purge_before_there_are_sessions_says_what_to_run(database_url: str) -
 
 def test_upgrade_and_downgrade_are_alembics_own(database_url: str) -> None:
     assert chat_schema(database_url, "upgrade", "head").returncode == 0
-    assert chat_schema(database_url, "current").stdout.split() == ["0023", "(head)"]
+    assert chat_schema(database_url, "current").stdout.split() == ["0042", "(head)"]
     assert chat_schema(database_url, "downgrade", "base").returncode == 0
 
 

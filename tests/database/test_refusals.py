@@ -88,11 +88,11 @@ def test_names_other_than_the_recorded_are_refused_even_where_they_are_the_defau
             run(database_url, command.upgrade, "0001", x=roles)
             before = snapshot(database_url)
             for other in ("anon-role=anon", "service-role=service_role", "authenticated-role=somebody"):
-                said = refusal(database_url, command.upgrade, "0002", x=(other,))
+                said = refusal(database_url, command.upgrade, "0013", x=(other,))
                 assert said.startswith(f"-x {other}: this database was set up with {', '.join(roles)}, so nothing was")
                 assert "Leave the -x ...-role options out: the recorded names are used." in said
                 assert snapshot(database_url) == before
-            run(database_url, command.upgrade, "0002", x=roles[1:])
+            run(database_url, command.upgrade, "0013", x=roles[1:])
             run(database_url, command.downgrade, "base")
         finally:
             for role in roles:

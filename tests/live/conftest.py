@@ -19,7 +19,7 @@ from tests.conftest import _database, _text, alembic_config
 from tests.live.command_line import connect, value, wait_for
 from tests.postgres_binaries import NEWEST
 
-OLD_SHAPE = "0013"  # chat_messages without conversations; 0014 and 0015 bring them
+OLD_SHAPE = "0030"  # chat_messages without conversations; 0032 and 0033 bring them
 USERS, MESSAGES = 5, 200  # about 60 pages, which is more than two first batches of a backfill and a remainder
 
 
@@ -93,7 +93,7 @@ class Locked:
 @contextlib.contextmanager
 def locked_message(url: str) -> Iterator[Locked]:
     """Lock one message, so that a backfill comes to it and no further, until a test has done what it does halfway."""
-    command.upgrade(alembic_config(url), "0014")  # takes the table for an instant, which the lock would not let it
+    command.upgrade(alembic_config(url), "0032")  # takes the table for an instant, which the lock would not let it
     with connect(url, application_name="halfway") as client:
         client.autocommit = False
         client.execute(

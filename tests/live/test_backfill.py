@@ -37,7 +37,7 @@ def upgrade(url: str, revision: str, *x: str) -> None:
 @pytest.mark.parametrize("messages", [0, 1, 17, MESSAGES])
 def test_every_row_gets_its_conversation(old_url: str, client: psycopg.Connection, messages: int, workers: int) -> None:
     fill(client, messages=messages)
-    upgrade(old_url, "0015", f"backfill-workers={workers}")
+    upgrade(old_url, "0033", f"backfill-workers={workers}")
     assert value(client, "SELECT count(*) FROM chat_messages") == messages * USERS
     assert value(client, ASTRAY) == 0
     assert value(client, "SELECT count(*) FROM conversations") == (USERS if messages else 0)
@@ -47,7 +47,7 @@ def test_every_row_gets_its_conversation(old_url: str, client: psycopg.Connectio
 @ONE_OR_THREE
 def test_tiny_batches_leave_no_remainder(old_url: str, client: psycopg.Connection, workers: int) -> None:
     fill(client)
-    upgrade(old_url, "0015", "batch-time=1ms", f"backfill-workers={workers}")
+    upgrade(old_url, "0033", "batch-time=1ms", f"backfill-workers={workers}")
     assert value(client, ASTRAY) == 0
     found = value(client, BATCHES)
     assert isinstance(found, int)
@@ -56,7 +56,7 @@ def test_tiny_batches_leave_no_remainder(old_url: str, client: psycopg.Connectio
 
 def test_a_batch_grows_while_it_is_cheap(old_url: str, client: psycopg.Connection) -> None:
     fill(client)
-    upgrade(old_url, "0015", "batch-time=1h")
+    upgrade(old_url, "0033", "batch-time=1h")
     assert value(client, ASTRAY) == 0
     found = value(client, BATCHES)
     assert isinstance(found, int)
@@ -97,11 +97,11 @@ def test_a_row_that_is_held_for_too_long_stops_it_with_the_name_of_the_holder(
 def test_what_lies_before_the_stored_position_is_found_all_the_same(old_url: str, client: psycopg.Connection) -> None:
     """VACUUM FULL between two runs moves rows to where the first run has been."""
     fill(client)
-    upgrade(old_url, "0014")
+    upgrade(old_url, "0032")
     client.execute(
         "INSERT INTO chat_internal.backfill_progress (name, position) VALUES ('conversations of chat_messages', 9000)"
     )
-    upgrade(old_url, "0015")
+    upgrade(old_url, "0033")
     assert value(client, ASTRAY) == 0
 
 
@@ -112,11 +112,11 @@ def test_a_session_that_knew_no_conversations_finds_its_own_by_index_afterwards(
     users = 2000
     fill(client, users=users, messages=1)
     client.execute("VACUUM (ANALYZE) conversations")
-    upgrade(old_url, "0014")
+    upgrade(old_url, "0032")
     insert = "INSERT INTO chat_messages (user_id, role, content) VALUES (md5('1')::uuid, 'user', 'again')"
     for _ in range(10):  # then plans are kept
         client.execute(insert)
-    upgrade(old_url, "0015")
+    upgrade(old_url, "0033")
 
     def read_one_by_one() -> int:
         client.execute("SELECT pg_stat_force_next_flush()")
@@ -134,7 +134,7 @@ def test_the_table_is_vacuumed_on_the_way(
 ) -> None:
     monkeypatch.setattr(batches, "_VACUUM_FROM_PAGES", 1)
     fill(client)
-    upgrade(old_url, "0015", "batch-time=1ms")
+    upgrade(old_url, "0033", "batch-time=1ms")
     vacuums = "SELECT vacuum_count FROM pg_stat_user_tables WHERE relname = 'chat_messages'"
     wait_for(lambda: value(client, vacuums), "the server to have counted a vacuum")
     assert value(client, ASTRAY) == 0
@@ -176,7 +176,7 @@ def test_timeouts_of_the_login_do_not_cut_off_an_index_build(
     hurried_url: str, old_url: str, client: psycopg.Connection
 ) -> None:
     fill(client, users=1, messages=1)
-    upgrade(old_url, "0015")
+    upgrade(old_url, "0033")
     with connect(old_url) as writer:
         writer.autocommit = False
         writer.execute("UPDATE chat_messages SET content = ''")

@@ -84,7 +84,7 @@ def test_a_client_that_waits_for_a_batch_that_waits_for_it_is_let_through(
     old_url: str, client: psycopg.Connection, head: Snapshot
 ) -> None:
     fill(client)
-    command.upgrade(alembic_config(old_url), "0014")
+    command.upgrade(alembic_config(old_url), "0032")
     first, later = (
         f"UPDATE chat_messages SET content = '{word}' WHERE ctid = '(0,{line})'"
         for word, line in (("first", 1), ("later", 9))

@@ -71,7 +71,7 @@ def test_a_backfill_told_to_stop_says_how_far_it_came(
     percent = int(said.partition("FAILED: conversations of chat_messages stopped at ")[2].partition(" %")[0])
     assert 0 < percent < 100
     assert (
-        "What revision 0015 had committed stays: run the command again to go on, or downgrade to 0014 to undo it."
+        "What revision 0033 had committed stays: run the command again to go on, or downgrade to 0032 to undo it."
         in said
     )
     assert value(client, "SELECT count(*) FROM chat_messages WHERE conversation_id IS NOT NULL")
@@ -90,7 +90,7 @@ def test_a_revision_told_to_stop_is_rolled_back(
         with alembic(old_url, "upgrade", "head", x=("lock-timeout=50s",)) as upgrade:
             wait_for(lambda: value(client, "SELECT true FROM pg_locks WHERE NOT granted"), "the revision to wait")
             upgrade.process.send_signal(number)
-            assert "Revision 0014 was rolled back; what was finished before it stays." in upgrade.fails()
+            assert "Revision 0032 was rolled back; what was finished before it stays." in upgrade.fails()
     assert snapshot(old_url) == before
 
 
@@ -138,7 +138,7 @@ def test_the_next_run_waits_for_the_build_that_a_killed_one_left_in_the_server(
 def waiting_build(url: str, client: psycopg.Connection) -> Iterator[tuple[Run, psycopg.Connection]]:
     """Start an upgrade whose first index build waits for a client that has written and not committed."""
     fill(client)
-    command.upgrade(alembic_config(url), "0015")
+    command.upgrade(alembic_config(url), "0033")
     with connect(url) as writer:
         writer.autocommit = False
         writer.execute("UPDATE chat_messages SET content = 'not committed' WHERE user_id = md5('5')::uuid")
@@ -208,7 +208,7 @@ def test_a_chain_killed_again_and_again_ends_like_one_left_alone(
     seed = random.randrange(2**32)  # noqa: S311  dice
     record_property("seed", seed)
     dice = random.Random(seed)  # noqa: S311
-    command.upgrade(alembic_config(database_url), "0006")
+    command.upgrade(alembic_config(database_url), "0021")
     with connect(database_url) as client:
         fill(client)
         client.execute(
@@ -243,7 +243,7 @@ def test_a_run_that_is_turned_round_after_each_kill_keeps_every_row(
     seed = random.randrange(2**32)  # noqa: S311  dice
     record_property("seed", seed)
     dice = random.Random(seed)  # noqa: S311
-    command.upgrade(alembic_config(database_url), "0006")
+    command.upgrade(alembic_config(database_url), "0021")
     below = snapshot(database_url)
     with connect(database_url) as client:
         fill(client, messages=MESSAGES * 4)
@@ -255,7 +255,7 @@ def test_a_run_that_is_turned_round_after_each_kill_keeps_every_row(
         old = value(client, arrays)
         upwards = True
         for _ in range(KILLS):
-            step = ("upgrade", "head") if upwards else ("downgrade", "0006")
+            step = ("upgrade", "head") if upwards else ("downgrade", "0021")
             with alembic(database_url, *step, x=TINY) as run:
                 wait_for(lambda: "Running " in run.output or not run.goes_on, "a revision to begin")
                 time.sleep(dice.choice([0.02, 0.3, 1]) * dice.random())
@@ -264,7 +264,7 @@ def test_a_run_that_is_turned_round_after_each_kill_keeps_every_row(
                 else:
                     run.succeeds()
             upwards = not upwards
-        with alembic(database_url, "downgrade", "0006") as back:
+        with alembic(database_url, "downgrade", "0021") as back:
             back.succeeds()
         assert snapshot(database_url) == below
         assert value(client, "SELECT count(*) FROM chat_messages") == USERS * MESSAGES * 4

@@ -76,9 +76,9 @@ def test_it_gives_up_with_nothing_half_applied(old_url: str, head: Snapshot, ret
     with transaction(old_url, READS) as blocker:
         with alembic(old_url, "upgrade", "head", x=(f"lock-retry-for={retry_for}",)) as upgrade:
             said = upgrade.fails()
-        assert f"13 -> 0014: no lock within {'0.001' if retry_for == '1ms' else '0.8'} s" in said
+        assert f"31 -> 0032: no lock within {'0.001' if retry_for == '1ms' else '0.8'} s" in said
         assert f"last blocked by pid {blocker.info.backend_pid} (nightly report" in said
-        assert "Revision 0014 was rolled back; what was finished before it stays." in said
+        assert "Revision 0032 was rolled back; what was finished before it stays." in said
         assert "run the command again" in said
         assert snapshot(old_url) == before
 
@@ -146,7 +146,7 @@ def owner(old_url: str, client: psycopg.Connection) -> Iterator[str]:
 
 
 def test_a_downgrade_retries_too(old_url: str, client: psycopg.Connection) -> None:
-    command.upgrade(alembic_config(old_url), "0014")
+    command.upgrade(alembic_config(old_url), "0032")
     with (
         transaction(old_url, READS) as blocker,
         alembic(old_url, "downgrade", OLD_SHAPE) as downgrade,

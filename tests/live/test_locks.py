@@ -120,7 +120,7 @@ def measured(database_url: str, monkeypatch: pytest.MonkeyPatch) -> dict[str, Lo
         return run
 
     monkeypatch.setattr(lock_retry, "retrying", watched)
-    command.upgrade(alembic_config(database_url), "0006")
+    command.upgrade(alembic_config(database_url), "0021")
     with psycopg.connect(database_url.replace("+psycopg", "")) as connection:
         connection.execute(
             """

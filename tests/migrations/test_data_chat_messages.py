@@ -65,7 +65,7 @@ def by_script(chain: Chain, start: str) -> None:
 
 
 @pytest.mark.parametrize("upgrade", [online, by_script])
-@pytest.mark.parametrize("start", ["0006", "0013"])
+@pytest.mark.parametrize("start", ["0021", "0030"])
 class TestWhatStoodThereBefore:
     """Histories of every kind, brought to head from before and after `chat_sessions` became conversations."""
 
@@ -153,24 +153,24 @@ class TestWhatStoodThereBefore:
 
 
 def test_the_backfill_goes_in_several_batches_each_with_a_commit_of_its_own(chain: Chain) -> None:
-    chain.upgrade("0013")
+    chain.upgrade("0030")
     user = chain.new_user()
     chain.execute(
         "INSERT INTO chat_messages (user_id, role, content) SELECT %s, 'user', n FROM generate_series(1, 50) AS n",
         [user],
     )
-    chain.upgrade("0015")
+    chain.upgrade("0033")
     assert chain.value("SELECT count(DISTINCT xmin::text) FROM chat_messages") > 2
     assert chain.value(ACCEPTANCE["messages without conversation"]) == 0
 
 
 def test_straight_after_the_backfill_every_user_with_messages_has_exactly_one_conversation(chain: Chain) -> None:
-    chain.upgrade("0013")
+    chain.upgrade("0030")
     for number in range(30):
         user = chain.new_user()
         for _ in range(number % 4):
             write(chain, user, "Hello")
-    chain.upgrade("0015")
+    chain.upgrade("0033")
     wrong = chain.rows(
         "SELECT m.user_id FROM chat_messages AS m LEFT JOIN conversations AS c ON c.user_id = m.user_id"
         " GROUP BY m.user_id HAVING count(DISTINCT c.id) <> 1"
@@ -181,10 +181,10 @@ def test_straight_after_the_backfill_every_user_with_messages_has_exactly_one_co
 
 
 def test_what_an_old_client_writes_between_any_two_revisions_is_kept_and_ends_in_a_conversation(chain: Chain) -> None:
-    chain.upgrade("0005")
+    chain.upgrade("0019")
     faithful = chain.new_user()
     written = []
-    for revision in REVISIONS[REVISIONS.index("0005") :]:
+    for revision in REVISIONS[REVISIONS.index("0019") :]:
         chain.upgrade(revision)
         newcomer = chain.new_user()
         for user in (faithful, newcomer):
@@ -198,7 +198,7 @@ def test_what_an_old_client_writes_between_any_two_revisions_is_kept_and_ends_in
     assert chain.value("SELECT count(*) FROM conversations") == len({user for user, _ in written})
 
 
-@pytest.mark.parametrize("revision", ["0014", HEAD])
+@pytest.mark.parametrize("revision", ["0032", HEAD])
 class TestWhatAnOldClientWrites:
     """The trigger finds the conversation of a message that names none, before the backfill as well as after it."""
 
@@ -239,11 +239,11 @@ class TestWhatAnOldClientWrites:
 
 
 def test_the_first_write_before_the_backfill_makes_a_conversation_of_the_whole_history(chain: Chain) -> None:
-    chain.upgrade("0013")
+    chain.upgrade("0030")
     user = chain.new_user()
     write(chain, user, "first", NOON)
     write(chain, user, "last", NOON + HOUR)
-    chain.upgrade("0014")
+    chain.upgrade("0032")
     write(chain, user, "meanwhile", NOON - HOUR)
     assert conversations(chain, user) == [("Chat History", NOON, NOON + HOUR, 1)]
     chain.upgrade()
@@ -268,7 +268,7 @@ class TestInterruptions:
     @pytest.fixture
     def stones(self, chain: Chain) -> Chain:
         """Sixty messages of twenty users; updating one that is called a stone fails."""
-        chain.upgrade("0013")
+        chain.upgrade("0030")
         chain.execute(
             "INSERT INTO users (email) SELECT n || '@example.org' FROM generate_series(1, 20) AS n;"
             "INSERT INTO chat_messages (user_id, role, content, created_at)"
@@ -304,7 +304,7 @@ class TestInterruptions:
             stones.upgrade()
         first = self.finished(stones)
         position = stones.value("SELECT position FROM chat_internal.backfill_progress")
-        assert stones.revision() == "0014"
+        assert stones.revision() == "0032"
         assert 0 < len(first) < 21
         assert position > 0
         assert "goes on at" not in caplog.text
@@ -313,7 +313,7 @@ class TestInterruptions:
         with pytest.raises(CommandError, match="stumbled over stone 39"):
             stones.upgrade()
         second = self.finished(stones)
-        assert stones.revision() == "0014"
+        assert stones.revision() == "0032"
         assert first.items() < second.items(), "what was finished is not written again"
         assert stones.value("SELECT position FROM chat_internal.backfill_progress") > position
         assert "conversations of chat_messages: goes on at" in caplog.text
@@ -352,7 +352,7 @@ class TestInterruptions:
         assert {query: stones.value(query) for query in ACCEPTANCE.values()} == dict.fromkeys(ACCEPTANCE.values(), 0)
 
     def test_a_killed_upgrade_goes_on_where_it_was(self, chain: Chain, caplog: pytest.LogCaptureFixture) -> None:
-        chain.upgrade("0013")
+        chain.upgrade("0030")
         user = chain.new_user()
         chain.execute(
             "INSERT INTO chat_messages (user_id, role, content)"
@@ -375,7 +375,7 @@ class TestInterruptions:
                 )
             finally:
                 deployment.send_signal(signal.SIGKILL)
-        assert chain.revision() == "0014"
+        assert chain.revision() == "0032"
         done = self.finished(chain)
         assert 0 < len(done) < 1400
 

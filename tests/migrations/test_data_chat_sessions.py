@@ -209,11 +209,11 @@ def by_script(chain: Chain, start: str) -> None:
 
 
 class TestEveryKindOfArray:
-    """Written at 0006 it is backfilled, at 0010 expanded by the trigger, at head taken by the view: the same rows."""
+    """Written at 0021 it is backfilled, at 0025 expanded by the trigger, at head taken by the view: the same rows."""
 
     @pytest.mark.parametrize(
         ("start", "upgrade"),
-        [("0006", online), ("0006", by_script), ("0010", online), ("0010", by_script), (HEAD, online)],
+        [("0021", online), ("0021", by_script), ("0025", online), ("0025", by_script), (HEAD, online)],
     )
     def test_each_element_becomes_one_row_in_its_place(
         self, chain: Chain, start: str, upgrade: Callable[[Chain, str], None]
@@ -235,7 +235,7 @@ class TestEveryKindOfArray:
         assert array(chain, session) == as_stored(chain, text), "an old client reads what stood there, to the letter"
 
     @pytest.mark.parametrize("upgrade", [online, by_script])
-    @pytest.mark.parametrize("start", ["0006", "0010"])
+    @pytest.mark.parametrize("start", ["0021", "0025"])
     def test_what_is_no_array_loses_nothing_either(
         self, chain: Chain, start: str, upgrade: Callable[[Chain, str], None]
     ) -> None:
@@ -262,7 +262,7 @@ class TestEveryKindOfArray:
             assert (found, json.loads(array(chain, sessions[messages]) or "")) == (rows, read), messages
 
     def test_a_long_array_keeps_its_order(self, chain: Chain) -> None:
-        chain.upgrade("0006")
+        chain.upgrade("0021")
         user = chain.new_user()
         texts = [f"msg {number}" for number in range(1000)]
         session = insert(chain, user, json.dumps([{"role": "user", "content": text} for text in texts]))
@@ -271,7 +271,7 @@ class TestEveryKindOfArray:
         assert chain.rows("SELECT content FROM messages ORDER BY created_at, seq") == texts
 
     def test_the_arrays_that_stood_before_are_kept_where_no_client_reads(self, chain: Chain) -> None:
-        chain.upgrade("0006")
+        chain.upgrade("0021")
         user = chain.new_user()
         for text in ('[{"content": 3.50}, null]', "[]", "null", None, '"a string"', '{"b": 1, "a": 2.0}'):
             insert(chain, user, text)
@@ -284,7 +284,7 @@ class TestEveryKindOfArray:
             assert not chain.value(f"SELECT {rights}")
 
     def test_the_backfill_goes_in_several_batches_each_with_a_commit_of_its_own(self, chain: Chain) -> None:
-        chain.upgrade("0006")
+        chain.upgrade("0021")
         user = chain.new_user()
         sessions = [insert(chain, user, f'["{number}"]') for number in range(30)]
         chain.upgrade()
@@ -296,11 +296,11 @@ class TestTimesThatWereNull:
     """A conversation always has its times: its messages' first and last, else the one it has, else now."""
 
     @pytest.mark.parametrize("upgrade", [online, by_script])
-    @pytest.mark.parametrize("start", ["0006", "0007", "0009"])
+    @pytest.mark.parametrize("start", ["0021", "0022", "0024"])
     def test_they_come_from_the_messages_and_what_was_known_is_not_touched(
         self, chain: Chain, start: str, upgrade: Callable[[Chain, str], None]
     ) -> None:
-        chain.upgrade("0006")
+        chain.upgrade("0021")
         user = chain.new_user()
         talk = json.dumps(
             [
@@ -335,7 +335,7 @@ class TestTimesThatWereNull:
         assert started <= created == updated
 
     def test_a_downgrade_gives_the_nulls_back(self, chain: Chain) -> None:
-        chain.upgrade("0006")
+        chain.upgrade("0021")
         user = chain.new_user()
         for created in (None, BEGAN):
             for updated in (None, BEGAN):
@@ -343,17 +343,17 @@ class TestTimesThatWereNull:
                     insert(chain, user, messages, created, updated)
         at_first = everything(chain)
         chain.upgrade()
-        chain.downgrade("0006")
+        chain.downgrade("0021")
         assert everything(chain) == at_first
 
     def test_a_time_that_a_client_has_moved_since_is_not_given_up(self, chain: Chain) -> None:
-        chain.upgrade("0006")
+        chain.upgrade("0021")
         session = insert(chain, chain.new_user(), "[]", BEGAN, None)
         chain.upgrade()
         chain.execute("UPDATE chat_sessions SET messages = '[\"Hi\"]' WHERE id = %s", [session])
         moved = chain.value("SELECT updated_at FROM chat_sessions WHERE id = %s", [session])
         assert moved > BEGAN
-        chain.downgrade("0006")
+        chain.downgrade("0021")
         assert chain.value("SELECT updated_at FROM chat_sessions WHERE id = %s", [session]) == moved
 
 
@@ -389,7 +389,7 @@ class TestOldClients:
             written(session, messages)
 
         chain.execute(replace, [None, session])
-        written(session, None if "0006" <= revision < "0013" else [])  # the view has an empty array for none
+        written(session, None if "0021" <= revision < "0030" else [])  # the view has an empty array for none
 
         by_default = chain.value("INSERT INTO chat_sessions (user_id) VALUES (%s) RETURNING id", [user])
         written(by_default, [])
@@ -402,12 +402,12 @@ class TestOldClients:
         assert chain.rows("SELECT id FROM chat_sessions WHERE id = ANY(%s)", [both]) == [], revision
 
     def test_they_write_in_every_way_at_every_revision(self, chain: Chain) -> None:
-        chain.upgrade("0006")
+        chain.upgrade("0021")
         user = chain.new_user()
         tenant = chain.new_tenant(user)
-        lasting, untouched = insert(chain, user, '["0006"]'), insert(chain, user, '["untouched"]')
-        clockless = insert(chain, user, '["0006"]', None, None)
-        expected = ["0006"]
+        lasting, untouched = insert(chain, user, '["0021"]'), insert(chain, user, '["untouched"]')
+        clockless = insert(chain, user, '["0021"]', None, None)
+        expected = ["0021"]
 
         def act() -> None:
             self.write_in_every_way(chain, user, tenant)
@@ -420,7 +420,7 @@ class TestOldClients:
             assert json.loads(array(chain, clockless) or "") == expected
             assert array(chain, untouched) == '["untouched"]'
 
-        way = REVISIONS[REVISIONS.index("0006") :]
+        way = REVISIONS[REVISIONS.index("0021") :]
         for revision in way:
             chain.upgrade(revision)
             act()
@@ -431,7 +431,7 @@ class TestOldClients:
         assert set(arrays(chain)) == {lasting, untouched, clockless}
 
     def test_writing_back_what_was_read_changes_no_row(self, chain: Chain) -> None:
-        chain.upgrade("0006")
+        chain.upgrade("0021")
         text = "[" + ", ".join(element.text for element in ELEMENTS) + "]"
         session = insert(chain, chain.new_user(), text)
         chain.upgrade()
@@ -472,7 +472,7 @@ class TestOldClients:
         assert (role, created_at, metadata) == ("agent", at, {"model": "m"})
 
     def test_they_see_what_new_clients_edit_and_delete(self, chain: Chain) -> None:
-        chain.upgrade("0006")
+        chain.upgrade("0021")
         texts = [said(id=n, role="user", content=f"text {n}", mood="calm") for n in range(4)]
         session = insert(chain, chain.new_user(), f"[{', '.join(texts)}, 17]")
         chain.upgrade()
@@ -496,9 +496,9 @@ class TestOldClients:
 class TestDowngrades:
     """The arrays come back: to the letter where nobody changed their rows, from the rows where somebody did."""
 
-    @pytest.mark.parametrize("to", ["0012", "0006"])
+    @pytest.mark.parametrize("to", ["0027", "0021"])
     def test_unchanged_arrays_come_back_to_the_letter(self, chain: Chain, to: str) -> None:
-        chain.upgrade("0006")
+        chain.upgrade("0021")
         user = chain.new_user()
         tenant = chain.new_tenant(user)
         every_kind = "[" + ", ".join(element.text for element in ELEMENTS) + "]"
@@ -512,9 +512,9 @@ class TestDowngrades:
         chain.downgrade(to)
         assert everything(chain) == at_first, "the second time as well"
 
-    @pytest.mark.parametrize("to", ["0012", "0006"])
+    @pytest.mark.parametrize("to", ["0027", "0021"])
     def test_arrays_whose_rows_were_changed_come_back_as_the_rows_are(self, chain: Chain, to: str) -> None:
-        chain.upgrade("0006")
+        chain.upgrade("0021")
         user = chain.new_user()
         sessions = [insert(chain, user, '[{"content": "a", "n": 1.50}, "b", {"content": "c"}]') for _ in range(4)]
         appended, edited, emptied, untouched = sessions
@@ -549,7 +549,7 @@ class TestDowngrades:
         session = insert(chain, chain.new_user(), '["a", "b"]')
         chain.execute("INSERT INTO messages (conversation_id, role, content) VALUES (%s, 'user', 'c')", [session])
         rows = chain.rows("SELECT * FROM messages ORDER BY seq")
-        chain.downgrade("0012")
+        chain.downgrade("0027")
         chain.execute("UPDATE chat_sessions SET messages = messages || '[\"d\"]' WHERE id = %s", [session])
         chain.upgrade()
         assert chain.rows("SELECT * FROM messages ORDER BY seq")[:-1] == rows
@@ -557,7 +557,7 @@ class TestDowngrades:
 
 
 def test_an_interrupted_expansion_goes_on_where_it_was(chain: Chain, caplog: pytest.LogCaptureFixture) -> None:
-    chain.upgrade("0010")
+    chain.upgrade("0025")
     user = chain.new_user()
     chain.execute("ALTER TABLE chat_sessions DISABLE TRIGGER chat_sessions_expand")  # as if they stood there before
     sessions = [insert(chain, user, f'["{number}"]') for number in range(60)]
@@ -573,7 +573,7 @@ def test_an_interrupted_expansion_goes_on_where_it_was(chain: Chain, caplog: pyt
         )
         with pytest.raises(CommandError, match="stumbled"):
             chain.upgrade()
-        assert chain.revision() == before("0011")
+        assert chain.revision() == before("0026")
         done = chain.value("SELECT count(*) FROM messages")
         assert expanded < done <= int(stone)
         expanded = done

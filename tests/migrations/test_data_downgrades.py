@@ -13,22 +13,22 @@ from tests.postgres_binaries import ROOT
 
 # the revision whose downgrade would destroy something, what it would destroy, and the statements that put it there
 DESTROYED = {
-    "0002": ("2 users", "SELECT"),
-    "0003": ("1 tenants", "INSERT INTO tenants (name) VALUES ('Acme')"),
-    "0004": ("3 tasks", "INSERT INTO tasks (user_id, title) SELECT '{user}', n FROM generate_series(1, 3) AS n"),
-    "0005": ("1 chat messages", "INSERT INTO chat_messages (user_id, role, content) VALUES ('{user}', 'user', 'Hi')"),
-    "0006": ("1 chat sessions", "INSERT INTO chat_sessions (user_id) VALUES ('{user}')"),
-    "0007": (
+    "0013": ("2 users", "SELECT"),
+    "0017": ("1 tenants", "INSERT INTO tenants (name) VALUES ('Acme')"),
+    "0018": ("3 tasks", "INSERT INTO tasks (user_id, title) SELECT '{user}', n FROM generate_series(1, 3) AS n"),
+    "0019": ("1 chat messages", "INSERT INTO chat_messages (user_id, role, content) VALUES ('{user}', 'user', 'Hi')"),
+    "0021": ("1 chat sessions", "INSERT INTO chat_sessions (user_id) VALUES ('{user}')"),
+    "0022": (
         "1 titles and metadata of conversations",
         "INSERT INTO chat_sessions (user_id, title) VALUES ('{user}', 'Mine')",
     ),
-    "0009": (
+    "0024": (
         "1 idempotency keys of messages",
         "INSERT INTO chat_sessions (user_id, messages) VALUES ('{user}', '[\"Hi\"]');"
         "INSERT INTO messages (conversation_id, user_id, role, content, idempotency_key)"
         " SELECT id, user_id, 'user', 'Hi', 'k' FROM chat_sessions",
     ),
-    "0014": (
+    "0032": (
         "2 assignments of chat messages to other conversations than the default",
         "INSERT INTO conversations (user_id, created_at) VALUES ('{user}', '2026-01-01'), ('{user}', '2026-02-01');"
         "INSERT INTO chat_messages (user_id, role, content, conversation_id)"
@@ -37,13 +37,13 @@ DESTROYED = {
         "INSERT INTO chat_messages (user_id, role, content, conversation_id)"
         " SELECT user_id, 'user', 'Hi', id FROM conversations WHERE user_id = '{other}'",
     ),
-    "0019": ("1 brands", "INSERT INTO brands (user_id, name) VALUES ('{user}', 'Acme')"),
-    "0020": (
+    "0038": ("1 brands", "INSERT INTO brands (user_id, name) VALUES ('{user}', 'Acme')"),
+    "0039": (
         "1 creative sessions",
         "INSERT INTO brands (user_id, name) VALUES ('{user}', 'Acme');"
         "INSERT INTO conversation_sessions (user_id, brand_id) SELECT user_id, id FROM brands",
     ),
-    "0021": (
+    "0040": (
         "2 messages of creative sessions",
         "INSERT INTO brands (user_id, name) VALUES ('{user}', 'Acme');"
         "INSERT INTO conversation_sessions (user_id, brand_id) SELECT user_id, id FROM brands;"
@@ -59,7 +59,7 @@ each_revision = pytest.mark.parametrize("revision", DESTROYED)
 def full(chain: Chain, revision: str) -> Chain:
     chain.upgrade(revision)
     people = {"user": chain.new_user(), "other": chain.new_user()}
-    if revision > "0003":
+    if revision > "0017":
         chain.new_tenant(*people.values())
     chain.execute(DESTROYED[revision][1].format(**people))
     return chain
@@ -118,7 +118,7 @@ def test_the_revisions_above_a_refused_one_are_undone_and_come_back(chain: Chain
     chain.new_user()
     with pytest.raises(CommandError, match="1 users"):
         chain.downgrade("base")
-    assert chain.revision() == "0002"
+    assert chain.revision() == "0013"
     chain.upgrade()
     assert chain.value("SELECT count(*) FROM users") == 1
 
@@ -139,8 +139,8 @@ def test_conversations_of_titles_and_tenants_survive_down_to_where_titles_begin(
         "SELECT to_jsonb(c), to_jsonb(m) FROM conversations AS c JOIN messages AS m ON m.conversation_id = c.id"
     )
     at_first = chain.rows(everything)
-    chain.downgrade("0007")
-    chain.upgrade("0012")
+    chain.downgrade("0022")
+    chain.upgrade("0027")
     assert chain.rows("SELECT role, content, metadata - 'legacy' FROM messages") == [("tool", "Hi", {"a": 1})]
     assert chain.rows("SELECT title, tenant_id, metadata FROM chat_sessions") == [("Mine", tenant, {"pinned": True})]
     chain.upgrade()
@@ -148,7 +148,7 @@ def test_conversations_of_titles_and_tenants_survive_down_to_where_titles_begin(
     assert conversation == at_first[0][0]
 
 
-@pytest.mark.parametrize("to", ["0013", "0006"])
+@pytest.mark.parametrize("to", ["0030", "0021"])
 def test_chat_messages_keep_every_row_and_the_default_conversation_goes_and_comes(chain: Chain, to: str) -> None:
     chain.upgrade()
     silent, talkative = chain.new_user(), chain.new_user()
@@ -179,14 +179,14 @@ def test_a_default_conversation_that_somebody_uses_stays(chain: Chain) -> None:
         " WHERE user_id = %s",
         [used],
     )
-    chain.downgrade("0013")
+    chain.downgrade("0030")
     assert set(chain.rows("SELECT user_id FROM conversations")) == {named, used}
     chain.upgrade()
     assert chain.value("SELECT count(*) FROM conversations") == 2
 
 
 def test_the_command_line_exits_with_1_and_says_it_once(chain: Chain) -> None:
-    chain.upgrade("0002")
+    chain.upgrade("0013")
     chain.new_user()
     environment = {**os.environ, "DATABASE_URL": chain.url}
     command = [sys.executable, "-m", "alembic", "downgrade", "base"]

@@ -7,7 +7,7 @@ from alembic.util import CommandError
 
 from tests.migrations.chain import HEAD, Chain, before
 
-LAST_COUNT, ARRAYS_COUNT = "0023", "0012"
+LAST_COUNT, ARRAYS_COUNT = "0042", "0027"
 
 # what is planted, as the superuser that alone can, what the count calls it, and what mends it
 FAULTS = {
@@ -124,7 +124,7 @@ def test_a_user_with_a_conversation_and_no_message_is_fine(chain: Chain) -> None
 
 
 def test_what_clients_delete_before_the_last_count_is_no_fault(chain: Chain) -> None:
-    chain.upgrade("0006")
+    chain.upgrade("0021")
     user = chain.new_user()
     for _ in range(2):
         chain.execute("INSERT INTO chat_sessions (user_id, messages) VALUES (%s, '[\"Hi\"]')", [user])

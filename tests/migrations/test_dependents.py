@@ -86,10 +86,10 @@ def test_what_a_downgrade_does_not_drop_may_have_dependents(chain: Chain) -> Non
     for create, _, _ in OWN.values():
         chain.execute(create)
     with pytest.raises(CommandError, match=r"policy own_reader on table public\.tasks depends on ") as refused:
-        chain.downgrade(before("0019"))
+        chain.downgrade(before("0038"))
     assert str(refused.value).count("\n- ") == 1
-    chain.downgrade("0019")
-    assert chain.revision() == "0019"
+    chain.downgrade("0038")
+    assert chain.revision() == "0038"
 
 
 def test_what_is_on_our_tables_goes_with_them_unasked(chain: Chain) -> None:
@@ -97,7 +97,7 @@ def test_what_is_on_our_tables_goes_with_them_unasked(chain: Chain) -> None:
     chain.execute("CREATE INDEX own_index ON messages (role); ALTER TABLE messages ADD COLUMN own_column text;")
     chain.execute("CREATE POLICY own_policy ON messages USING (chat_internal.current_user_id() IS NOT NULL)")
     chain.execute("CREATE VIEW own_sessions AS SELECT s.id FROM chat_sessions AS s")
-    chain.downgrade(before("0013"))
+    chain.downgrade(before("0030"))
     assert chain.value("SELECT count(*) FROM own_sessions") == 0, "a view of the old name is made again"
     chain.execute("DROP VIEW own_sessions")
     chain.downgrade("base")

@@ -24,21 +24,21 @@ def test_an_upgrade_that_ends_at_head_names_what_is_not_as_expected_there(chain:
 
 
 def test_what_was_dropped_below_head_is_not_compared(chain: Chain) -> None:
-    chain.upgrade("0004")
+    chain.upgrade("0018")
     chain.execute("DROP INDEX idx_tasks_user_id")
     chain.upgrade(before(HEAD))
 
 
 def test_two_rows_in_the_version_table_are_one_message_of_every_command(chain: Chain) -> None:
     chain.upgrade()
-    chain.execute("INSERT INTO chat_internal.alembic_version VALUES ('0003')")
+    chain.execute("INSERT INTO chat_internal.alembic_version VALUES ('0017')")
     stood = chain.snapshot()
     for command in (("upgrade", "head"), ("downgrade", "base"), ("downgrade", "-1"), ("current",)):
         with alembic(chain.url, *command) as run:
-            assert f"alembic_version holds 2 rows (0003, {HEAD})" in run.fails()
+            assert f"alembic_version holds 2 rows (0017, {HEAD})" in run.fails()
     verified = chat_schema(chain.url, "verify")
     assert verified.returncode == 1
-    assert f"alembic_version holds 2 rows (0003, {HEAD})" in verified.stdout
+    assert f"alembic_version holds 2 rows (0017, {HEAD})" in verified.stdout
     assert "stamp --purge REVISION" in verified.stdout
     assert chain.snapshot() == stood
     with alembic(chain.url, "stamp", "--purge", HEAD) as run:
@@ -47,19 +47,19 @@ def test_two_rows_in_the_version_table_are_one_message_of_every_command(chain: C
 
 
 def test_a_revision_that_was_begun_and_has_not_ended_is_a_fault_of_verify(chain: Chain) -> None:
-    chain.upgrade(before("0008"))
+    chain.upgrade(before("0023"))
     chain.execute("CREATE VIEW own AS SELECT 1 AS idx_conversations_tenant_id")
     chain.execute("ALTER VIEW own RENAME TO idx_conversations_tenant_id")  # in the way of the fourth index
-    with pytest.raises(CommandError, match="its downgrade has undone: the database is at 0007"):
+    with pytest.raises(CommandError, match="its downgrade has undone: the database is at 0022"):
         chain.upgrade()
     assert chain.rows("SELECT relname FROM pg_class WHERE relname ~ '^idx_conversations' AND relkind = 'i'") == []
     verified = chat_schema(chain.url, "verify")
     assert "has not ended" not in verified.stdout, "it was undone"
     chain.execute("CREATE TABLE chat_internal.unfinished_revision (revision text, direction text)")
-    chain.execute("INSERT INTO chat_internal.unfinished_revision VALUES ('0008', 'upgrade')")
+    chain.execute("INSERT INTO chat_internal.unfinished_revision VALUES ('0023', 'upgrade')")
     verified = chat_schema(chain.url, "verify")
     assert verified.returncode == 1
-    assert "`upgrade 0008` was begun and has not ended" in verified.stdout
+    assert "`upgrade 0023` was begun and has not ended" in verified.stdout
 
 
 def test_a_note_of_a_revision_that_was_stamped_over_is_not_followed(
@@ -67,7 +67,7 @@ def test_a_note_of_a_revision_that_was_stamped_over_is_not_followed(
 ) -> None:
     chain.upgrade()
     chain.execute("CREATE TABLE chat_internal.unfinished_revision (revision text, direction text)")
-    chain.execute("INSERT INTO chat_internal.unfinished_revision VALUES ('0008', 'upgrade')")
+    chain.execute("INSERT INTO chat_internal.unfinished_revision VALUES ('0023', 'upgrade')")
     with caplog.at_level(logging.INFO):
         chain.downgrade(before(HEAD))
     chain.upgrade()

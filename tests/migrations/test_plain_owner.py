@@ -92,7 +92,7 @@ def test_it_ends_in_the_catalog_of_a_superuser(chain: Chain, database_url: str) 
 
 
 def test_its_rows_are_backfilled_and_survive_the_way_down_and_up_again(chain: Chain) -> None:
-    chain.upgrade("0006")
+    chain.upgrade("0021")
     fill(chain)
     sessions = chain.rows("SELECT id, user_id, messages::text, created_at, updated_at FROM chat_sessions")
     messages = chain.rows("SELECT * FROM chat_messages ORDER BY id")
@@ -100,7 +100,7 @@ def test_its_rows_are_backfilled_and_survive_the_way_down_and_up_again(chain: Ch
         chain.upgrade()
         assert chain.rows("SELECT content FROM messages ORDER BY seq") == ["Hi", "1"]
         assert chain.value("SELECT count(DISTINCT conversation_id) FROM chat_messages") == 1
-        chain.downgrade("0006")
+        chain.downgrade("0021")
         assert chain.rows("SELECT id, user_id, messages::text, created_at, updated_at FROM chat_sessions") == sessions
         assert chain.rows("SELECT * FROM chat_messages ORDER BY id") == messages
 
@@ -166,7 +166,7 @@ class TestWithoutRights:
             administered.execute(statement)
         chain.upgrade()
         fill(chain)
-        chain.downgrade("0006")
+        chain.downgrade("0021")
         chain.upgrade()
         assert chain.revision() == HEAD
 
@@ -199,12 +199,12 @@ class TestOtherRoleNames:
         assert compared.differences + compared.extras == ()
 
     def test_the_next_run_remembers_them(self, chain: Chain, administered: Chain) -> None:
-        chain.upgrade("0009", *OTHER_ROLES)
+        chain.upgrade("0024", *OTHER_ROLES)
         chain.upgrade()
         fill(chain)
         assert sees(administered, "app_user", chain.value("SELECT id FROM users"), "SELECT FROM brands") == 0
         head = self.snapshot(chain)
-        chain.downgrade("0006")
+        chain.downgrade("0021")
         chain.upgrade("head", *OTHER_ROLES)  # saying it again is fine
         assert self.snapshot(chain) == head
         chain.check()
@@ -212,8 +212,8 @@ class TestOtherRoleNames:
     def test_the_script_of_a_later_run_is_told_them_again(self, chain: Chain) -> None:
         chain.upgrade("head", *OTHER_ROLES)
         head = self.snapshot(chain)
-        chain.downgrade("0009")
-        chain.upgrade_by_script("0009:head", *OTHER_ROLES)
+        chain.downgrade("0024")
+        chain.upgrade_by_script("0024:head", *OTHER_ROLES)
         assert self.snapshot(chain) == head
 
     @pytest.mark.parametrize(
@@ -221,26 +221,26 @@ class TestOtherRoleNames:
         [["authenticated-role=somebody"], ["anon-role=anon"], [*OTHER_ROLES[:2], "service-role=service_role"]],
     )
     def test_names_that_contradict_those_remembered_are_refused(self, chain: Chain, said: list[str]) -> None:
-        chain.upgrade("0009", *OTHER_ROLES)
+        chain.upgrade("0024", *OTHER_ROLES)
         with pytest.raises(CommandError, match="was set up with"):
             chain.upgrade("head", *said)
         with pytest.raises(CommandError, match="was set up with"):
             chain.downgrade("0001", *said)
-        assert chain.revision() == "0009"
+        assert chain.revision() == "0024"
 
     def test_one_of_the_names_may_be_said_again(self, chain: Chain) -> None:
-        chain.upgrade("0009", *OTHER_ROLES)
+        chain.upgrade("0024", *OTHER_ROLES)
         chain.upgrade("head", OTHER_ROLES[0])
         head = self.snapshot(chain)
-        chain.downgrade("0009", *OTHER_ROLES[1:])
+        chain.downgrade("0024", *OTHER_ROLES[1:])
         chain.upgrade("head")
         assert self.snapshot(chain) == head
 
     def test_other_names_are_refused_where_the_usual_ones_stand(self, chain: Chain) -> None:
-        chain.upgrade("0009")
+        chain.upgrade("0024")
         with pytest.raises(CommandError, match="was set up with"):
             chain.upgrade("head", *OTHER_ROLES)
-        assert chain.revision() == "0009"
+        assert chain.revision() == "0024"
 
     @staticmethod
     def snapshot(chain: Chain) -> Snapshot:

@@ -68,7 +68,7 @@ def test_the_installed_wheel_migrates_and_verifies_without_a_checkout(
 @pytest.mark.parametrize("name", ["revision", "init", "merge", "edit"])
 def test_no_command_writes_into_the_installed_package(environment: Environment, tmp_path: Path, name: str) -> None:
     before = sorted(environment.site_packages.rglob("*.py"))
-    words = {"revision": ["-m", "mine"], "init": ["mine"], "merge": ["0001", "0002"], "edit": ["head"]}[name]
+    words = {"revision": ["-m", "mine"], "init": ["mine"], "merge": ["0001", "0013"], "edit": ["head"]}[name]
     said = environment.fails("chat-schema", name, *words, cwd=tmp_path)
     assert f"chat-schema: `{name}` writes into the chain of chat-schema." in said
     assert "Tables of your own have a chain of their own (`alembic init`)" in said

@@ -17,7 +17,7 @@ from tests.shadows import kit
 from tests.shadows.attackers import attackers, attacks, seed
 from tests.shadows.functions import code, unsafe_functions
 
-CLOSED = "0001d"  # until then a table that stands has the rights that its platform has granted
+CLOSED = "0007"  # until then a table that stands has the rights that its platform has granted
 CHANGES_CODE = re.compile(r"CREATE (OR REPLACE )?(FUNCTION|TRIGGER|VIEW)|polic|adopt_table|release|close_tables")
 TELLING = [number(file) for file in FILES if CHANGES_CODE.search(file.read_text("utf-8").split('"""', 2)[2])]
 
