@@ -143,12 +143,12 @@ def plan(connection: psycopg.Connection, statement: str, who: str, mode: str) ->
                 "SELECT set_config('role', %s, true), set_config('request.jwt.claims', %s, true)",
                 ["authenticated" if who == "user" else "service_role", claims],
             )
-        connection.execute(f"PREPARE statement AS {text}".encode())
+        connection.execute(f"PREPARE asked AS {text}".encode())
         for _ in range(2):
             arguments = psycopg.sql.SQL(", ").join(map(psycopg.sql.Literal, values))
-            explain = psycopg.sql.SQL("EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) EXECUTE statement ({})").format(arguments)
+            explain = psycopg.sql.SQL("EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) EXECUTE asked ({})").format(arguments)
             [[[found]]] = connection.execute(explain).fetchall()
-        connection.execute("DEALLOCATE statement")
+        connection.execute("DEALLOCATE asked")
     plan: dict[str, Any] = found["Plan"]
     return plan
 
