@@ -32,9 +32,7 @@ class Options:
     """The options of one run; durations are seconds here, and ``250ms``, ``10s``, ``5min`` or ``1h`` when given."""
 
     lock_timeout: float = _option(0.1, "how long one attempt waits for a table lock (and makes others queue behind it)")
-    lock_retry_for: float = _option(
-        600.0, "how long a revision goes on retrying before it gives up; nothing is half-applied"
-    )
+    lock_retry_for: float = _option(600.0, "how long a revision goes on retrying before it gives up and is undone")
     deployer_wait: float = _option(3600.0, "how long to wait for another deployment that holds the deployer lock")
     batch_time: float = _option(0.2, "target duration of a backfill batch")
     full_speed: bool = _option(

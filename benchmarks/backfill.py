@@ -3,7 +3,7 @@
     python -m benchmarks.backfill [--rows 250000] [--repeat 3] [--only TEXT] [--json FILE] [--write-docs]
 
 On a scratch server that is gone afterwards; DATABASE_URL is not looked at. Every way starts from a copy of the same
-database at revision 0030, once idle and once with clients; with --repeat the run with the median time is shown.
+database at revision 0031, once idle and once with clients; with --repeat the run with the median time is shown.
 """
 
 from __future__ import annotations

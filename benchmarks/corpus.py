@@ -58,7 +58,7 @@ class Corpus:
 
 
 def load(connection: psycopg.Connection, corpus: Corpus, number: int) -> int:
-    """Write ``number`` messages and their users, as revision 0030 has them, and return how many users there are."""
+    """Write ``number`` messages and their users, as revision 0031 has them, and return how many users there are."""
     owners = {owner: user_id(owner) for owner in {line.owner for line in corpus.rows(number)}}
     with connection.transaction(), connection.cursor() as cursor:
         with cursor.copy("COPY public.users (id) FROM STDIN") as copy:

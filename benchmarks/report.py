@@ -122,7 +122,7 @@ The ways:
   subquery, VALIDATE, check; one transaction a file.
 - **raw UPDATE**: column, conversations, the same UPDATE and nothing else: no key, no index, no trigger, no check.
 - **key batches**: 1,000 keys a transaction without a pause, as pgroll does it, with our trigger, key and indexes.
-- **ours**: `alembic upgrade 0037` from 0030.
+- **ours**: `alembic upgrade 0037` from 0031.
 
 "NULL" and "wrong owner" count messages without a conversation and in another user's at the end. A way that failed
 shows the time until then. Locks are sampled every {EVERY * 1000:.0f} ms, so that a shorter one can be missed; those of

@@ -1,4 +1,4 @@
-"""The ways to give every message of a flat table its conversation, each from revision 0030 of our chain."""
+"""The ways to give every message of a flat table its conversation, each from revision 0031 of our chain."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from alembic.config import Config
 from alembic import command
 from app import database
 
-BEFORE, AFTER = "0030", "0037"
+BEFORE, AFTER = "0031", "0037"
 
 # The three migrations that our revisions replace, in their own order, each in one transaction. The conversations table
-# of the first stands at 0030 already.
+# of the first stands at 0031 already.
 ORIGINAL = (
     "CREATE INDEX IF NOT EXISTS idx_conversations_user_created ON public.conversations (user_id, created_at DESC)",
     """

@@ -9,7 +9,7 @@ import pytest
 from alembic.util import CommandError
 
 from app.catalog import compare, load_expected
-from tests.adoption.legacy import Place, rows
+from tests.adoption.legacy import STARTS, Place, rows
 from tests.live.command_line import alembic
 from tests.migrations.chain import REVISIONS
 from tests.migrations.test_stairs import differences
@@ -350,3 +350,17 @@ def test_a_trigger_that_qualifies_its_names_or_needs_none_is_no_obstacle(place: 
     place.chain.execute(AUDIT.format(audits=qualified + "\n"))
     place.chain.upgrade("head", MOVE)
     assert place.chain.value("SELECT count(*) FROM audit") > 0
+
+
+def test_a_view_in_whose_place_ours_stands_does_not_stop_the_downgrade(place: Place) -> None:
+    place.load("4b")
+    place.chain.execute(
+        "ALTER TABLE conversation_messages DROP COLUMN cost_usd CASCADE;"
+        " CREATE VIEW daily_message_volume AS SELECT count(*) AS message_count FROM conversation_messages"
+    )
+    old, counted = place.chain.snapshot(), place.chain.rows("SELECT message_count FROM daily_message_volume")
+    place.chain.upgrade("head", *STARTS["4b"].options)
+    assert place.chain.value("SELECT sum(total_cost) FROM daily_message_volume") == 0
+    place.chain.downgrade("base")
+    assert not differences(old, place.chain.snapshot())
+    assert place.chain.rows("SELECT message_count FROM daily_message_volume") == counted

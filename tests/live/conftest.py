@@ -19,7 +19,7 @@ from tests.conftest import _database, _text, alembic_config
 from tests.live.command_line import connect, value, wait_for
 from tests.postgres_binaries import NEWEST
 
-OLD_SHAPE = "0030"  # chat_messages without conversations; 0032 and 0033 bring them
+OLD_SHAPE = "0031"  # chat_messages without conversations; 0032 and 0033 bring them
 USERS, MESSAGES = 5, 200  # about 60 pages, which is more than two first batches of a backfill and a remainder
 
 

@@ -21,7 +21,7 @@ from app import queries
 from app.queries import ConversationPosition, MessagePosition
 
 ME, TENANT, LEFT = UUID(int=1), UUID(int=2), UUID(int=3)
-LONG, LONG_IN_TENANT, LONG_SESSION = UUID(int=4), UUID(int=5), UUID(int=6)
+LONG, LONG_IN_TENANT, LONG_SESSION, SHORT_SESSION = (UUID(int=n) for n in range(4, 8))
 
 FILL = f"""
 SET LOCAL session_replication_role = replica;  -- no keys, no triggers
@@ -49,7 +49,8 @@ INSERT INTO tasks (user_id, title, created_at)
   FROM users AS u, generate_series(1, 2000) AS n
   WHERE n <= CASE WHEN u.id = '{ME}' THEN 2000 ELSE 100 END;
 INSERT INTO brands (id, user_id, name) SELECT id, id, 'Soap' FROM users;
-INSERT INTO conversation_sessions (id, brand_id, user_id) VALUES ('{LONG_SESSION}', '{ME}', '{ME}');
+INSERT INTO conversation_sessions (id, brand_id, user_id) VALUES
+  ('{LONG_SESSION}', '{ME}', '{ME}'), ('{SHORT_SESSION}', '{ME}', '{ME}');
 INSERT INTO conversation_sessions (brand_id, user_id, created_at, last_activity_at)
   SELECT u.id, u.id, at, at FROM users AS u, generate_series(1, 300) AS n,
     LATERAL (SELECT '2026-01-01'::timestamptz + n * interval '1 minute' AS at) AS moment
@@ -109,6 +110,15 @@ def _numbered(statement: sa.Select[Any]) -> tuple[str, tuple[object, ...]]:
 
 
 LISTINGS = {**{name: _numbered(statement) for name, statement in _BY_QUERIES.items()}, **_OLD_CLIENTS}
+SUMS = {
+    "the cost of a session": _numbered(queries.session_cost(SHORT_SESSION)),
+    "the usage of a session": _numbered(queries.session_usage(SHORT_SESSION)),
+    "the statistics of a session": (  # the body of get_session_message_stats()
+        "SELECT count(*), sum(tokens_used), sum(cost_usd), avg(latency_ms) FROM conversation_messages"
+        " WHERE session_id = $1",
+        (SHORT_SESSION,),
+    ),
+}
 
 
 @pytest.fixture(scope="module")
@@ -122,9 +132,9 @@ def filled(_shared_database: str, server: Any) -> Iterator[psycopg.Connection]:
         yield c
 
 
-def plan(connection: psycopg.Connection, listing: str, who: str, mode: str) -> dict[str, Any]:
-    """Return the plan of the listing as it ran, the second time: the first has filled caches of the catalog."""
-    text, values = LISTINGS[listing]
+def plan(connection: psycopg.Connection, statement: str, who: str, mode: str) -> dict[str, Any]:
+    """Return the plan of the statement as it ran, the second time: the first has filled caches of the catalog."""
+    text, values = (LISTINGS | SUMS)[statement]
     with connection.transaction():
         connection.execute(f"SET LOCAL plan_cache_mode = force_{mode}_plan")
         if who != "owner":
@@ -133,12 +143,12 @@ def plan(connection: psycopg.Connection, listing: str, who: str, mode: str) -> d
                 "SELECT set_config('role', %s, true), set_config('request.jwt.claims', %s, true)",
                 ["authenticated" if who == "user" else "service_role", claims],
             )
-        connection.execute(f"PREPARE listing AS {text}".encode())
+        connection.execute(f"PREPARE asked AS {text}".encode())
         for _ in range(2):
             arguments = psycopg.sql.SQL(", ").join(map(psycopg.sql.Literal, values))
-            explain = psycopg.sql.SQL("EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) EXECUTE listing ({})").format(arguments)
+            explain = psycopg.sql.SQL("EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) EXECUTE asked ({})").format(arguments)
             [[[found]]] = connection.execute(explain).fetchall()
-        connection.execute("DEALLOCATE listing")
+        connection.execute("DEALLOCATE asked")
     plan: dict[str, Any] = found["Plan"]
     return plan
 
@@ -165,3 +175,15 @@ def test_a_listing_is_read_by_its_index_in_its_order(
     assert not used & {"Sort", "Incremental Sort", "Seq Scan"}, used
     least = buffers(plan(filled, listing, "owner", mode))
     assert buffers(found) <= 2 * least + 4  # the memberships of who asks for rows of tenants
+
+
+@pytest.mark.parametrize("mode", ["custom", "generic"])
+@pytest.mark.parametrize("who", ["owner", "user", "service"])
+@pytest.mark.parametrize("sum_of_session", SUMS)
+def test_a_sum_reads_the_messages_of_its_session_alone(
+    filled: psycopg.Connection, sum_of_session: str, who: str, mode: str
+) -> None:
+    found = plan(filled, sum_of_session, who, mode)
+    read = [node for node in nodes(found) if node.get("Relation Name") == "conversation_messages"]
+    assert [(node["Actual Rows"], node.get("Rows Removed by Filter", 0)) for node in read] == [(10, 0)]
+    assert buffers(found) <= 2 * buffers(plan(filled, sum_of_session, "owner", mode)) + 4

@@ -83,15 +83,19 @@ class TestANewMessage:
             assert first.execute(moved).fetchone() == (timedelta(minutes=3),)
 
 
-def test_many_messages_of_one_statement_move_their_session_once(db: psycopg.Connection) -> None:
+@pytest.mark.parametrize("messages", [500, 8000])
+def test_many_messages_of_one_statement_move_their_session_once(db: psycopg.Connection, messages: int) -> None:
     db.execute(FILL)
     db.execute("SET LOCAL track_functions = 'all'")
     db.execute(
         "INSERT INTO conversation_messages (session_id, brand_id, user_id, role, content)"
         " SELECT s.id, s.brand_id, s.user_id, 'user', 'Hi' FROM (SELECT * FROM conversation_sessions LIMIT 2) AS s,"
-        " generate_series(1, 500)"
+        " generate_series(1, %s)",
+        [messages],
     )
     calls = "SELECT calls FROM pg_stat_xact_user_functions WHERE funcname = 'update_session_on_message'"
     assert db.execute(calls).fetchall() == [(1,)]
+    writes = "SELECT n_tup_upd FROM pg_stat_xact_user_tables WHERE relid = 'conversation_sessions'::regclass"
+    assert db.execute(writes).fetchall() == [(2,)]
     moved = "SELECT count(*) FROM conversation_sessions WHERE last_activity_at = now()"
     assert db.execute(moved).fetchone() == (2,)
