@@ -81,9 +81,9 @@ class Unfinished:
         table = connection.dialect.identifier_preparer.format_table(_table(context.version_table_schema))
         revision = self.revision.replace("'", "''")
         connection.execution_options(no_parameters=True).exec_driver_sql(
-            f"CREATE TABLE IF NOT EXISTS {table} (revision text NOT NULL, direction text NOT NULL);"
+            f"DROP TABLE IF EXISTS {table};"  # a publication FOR ALL TABLES would refuse a DELETE
+            f" CREATE TABLE {table} (revision text NOT NULL, direction text NOT NULL);"
             f" ALTER TABLE {table} ENABLE ROW LEVEL SECURITY;"  # the owner's alone
-            f" DELETE FROM {table};"
             f" INSERT INTO {table} (revision, direction) VALUES ('{revision}', '{self.direction}')"
         )
 

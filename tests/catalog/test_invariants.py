@@ -87,7 +87,8 @@ def test_places_are_settled_unless_a_number_is_twice_in_a_conversation(
 
 DAMAGE = {
     "messages in another user's conversation": (
-        "UPDATE public.messages SET user_id = (SELECT max(id::text)::uuid FROM public.users) WHERE seq <= 3"
+        "UPDATE public.messages SET user_id = (SELECT max(id::text)::uuid FROM public.users) WHERE id IN"
+        " (SELECT id FROM public.messages WHERE user_id <> (SELECT max(id::text)::uuid FROM public.users) LIMIT 3)"
     ),
     "messages of another tenant than their conversation's": (
         "UPDATE public.messages SET tenant_id = gen_random_uuid() WHERE seq <= 3"

@@ -161,7 +161,7 @@ def test_timeouts_of_the_login_do_not_cut_off_a_backfill(
     hurried_url: str, old_url: str, client: psycopg.Connection
 ) -> None:
     fill(client)
-    with locked_message(old_url) as locked, alembic(hurried_url, "upgrade", "head", x=("lock-timeout=1h",)) as run:
+    with locked_message(old_url) as locked, alembic(hurried_url, "upgrade", "0037", x=("lock-timeout=1h",)) as run:
         long_waits = (
             "SELECT true FROM pg_stat_activity WHERE application_name = 'chat-schema'"
             f" AND {locked.pid} = ANY (pg_blocking_pids(pid)) AND clock_timestamp() - query_start > '1s'"
@@ -180,7 +180,7 @@ def test_timeouts_of_the_login_do_not_cut_off_an_index_build(
     with connect(old_url) as writer:
         writer.autocommit = False
         writer.execute("UPDATE chat_messages SET content = ''")
-        with alembic(hurried_url, "upgrade", "head") as run:
+        with alembic(hurried_url, "upgrade", "0037") as run:
             long_waits = (
                 "SELECT true FROM pg_stat_activity WHERE application_name = 'chat-schema'"
                 " AND clock_timestamp() - query_start > '1s'"

@@ -21,6 +21,7 @@ from tests.database.conftest import login
 from tests.live.application import Application
 from tests.live.command_line import alembic, connect, value, wait_for
 from tests.live.conftest import fill, snapshot
+from tests.migrations.chain import HEAD, before
 
 ROUNDS = int(os.environ.get("CHAT_SCHEMA_TEST_ROUNDS", "1"))
 DEPLOYERS = 5
@@ -118,8 +119,8 @@ def test_whoever_may_not_deploy_delays_nobody(database_url: str, head: Snapshot)
         other.execute(f"SELECT pg_advisory_lock({space}, key) FROM generate_series(0, 2000) AS key".encode())
         other.execute(f"SELECT pg_advisory_lock({space}, pid) FROM pg_stat_activity".encode())
         other.execute(f"SELECT pg_advisory_lock_shared({space}, -1)".encode())
-        for _ in range(2):
-            with alembic(database_url, "upgrade", "head", x=("deployer-wait=1ms",)) as upgrade:
+        for revision in (before(HEAD), "head"):
+            with alembic(database_url, "upgrade", revision, x=("deployer-wait=1ms",)) as upgrade:
                 said = upgrade.succeeds()
             assert "Another deployment" not in said
             assert said.count("may not deploy here") == 1

@@ -18,7 +18,7 @@ from alembic.runtime.migration import MigrationContext, MigrationStep
 from alembic.script import ScriptDirectory
 
 from alembic import command
-from app.online import lock_retry
+from app.online import revisions
 from tests.conftest import alembic_config
 
 # weakest first; what stands before ShareUpdateExclusive lets everything but DDL pass and need not be declared
@@ -95,7 +95,7 @@ class Sampler:
 def measured(database_url: str, monkeypatch: pytest.MonkeyPatch) -> dict[str, Locks]:
     """Run the chain on rows in the older shapes and return what each revision locked of what was there before it."""
     found: dict[str, Locks] = {}
-    original = lock_retry.retrying
+    original = revisions.live
 
     def watched(steps: Any, options: Any) -> Any:
         def run(heads: Any, context: MigrationContext) -> Iterator[MigrationStep]:
@@ -103,6 +103,7 @@ def measured(database_url: str, monkeypatch: pytest.MonkeyPatch) -> dict[str, Lo
                 step.migration_fn = measuring(step.migration_fn, step, context)
                 yield step
 
+        run.__name__ = steps.__name__
         return original(run, options)
 
     def measuring(revision: Any, step: MigrationStep, context: MigrationContext) -> Any:
@@ -119,7 +120,7 @@ def measured(database_url: str, monkeypatch: pytest.MonkeyPatch) -> dict[str, Lo
 
         return run
 
-    monkeypatch.setattr(lock_retry, "retrying", watched)
+    monkeypatch.setattr(revisions, "live", watched)
     command.upgrade(alembic_config(database_url), "0021")
     with psycopg.connect(database_url.replace("+psycopg", "")) as connection:
         connection.execute(

@@ -72,14 +72,14 @@ def test_it_changes_nothing(
     options = STARTS[start].options
     old = place.chain.snapshot()
 
-    place.chain.upgrade("head", *options)
+    place.chain.upgrade("head", *options, "chats-elsewhere=leave")
     assert differences(head, place.chain.snapshot()) == []
     place.chain.check()
     assert said_by_verify(place, capsys) == verified
     place.chain.downgrade("base")
     assert differences(old, place.chain.snapshot()) == []
 
-    place.chain.upgrade_by_script("head", *options)
+    place.chain.upgrade_by_script("head", *options, "chats-elsewhere=leave")
     assert differences(head, place.chain.snapshot()) == []
     done = place.chain.run_script(place.chain.downgrade_script(f"{HEAD}:base"))
     assert done.returncode == 0, done.stderr
