@@ -147,7 +147,7 @@ def look_first(connection: sa.Connection, migration: MigrationContext, settled: 
         look.refuse(look.obstacles(connection, look.looks(context.script, heads, settled)))
         from chat_schema import rehearsal
 
-        if not heads and settled.rehearse and rehearsal.is_needed(connection):
+        if rehearsal.is_needed(connection, heads, settled):
             log.info("Rehearsing on a copy of the catalog and some rows (-x rehearse=no leaves it out).")
             rehearsed = rehearsal.rehearse(connection.engine.url, settled)
             for note in rehearsed.notes:
@@ -180,7 +180,8 @@ def run_online() -> None:
         refuse_strangers(connection)
         if changes_the_database():
             database.require_rights(connection)
-        if not getattr(config.cmd_opts, "purge", False):  # stamp --purge is to get away from such a revision
+        gets_away = getattr(config.cmd_opts, "purge", False)  # stamp --purge, from a revision that is none of ours
+        if not gets_away:
             refuse_wrong_revision(connection, context.script)
         settled = options.settle_roles(recorded_roles(connection))
         connection.rollback()  # an open transaction here would make Alembic persist nothing
@@ -200,7 +201,7 @@ def run_online() -> None:
             refuse_dependents(connection, downgrades, settled, expected())
             connection.rollback()
         if changes_the_database():
-            if not getattr(config.cmd_opts, "purge", False):
+            if not gets_away:
                 look_first(connection, migration, settled)
             stack.enter_context(version_table(connection))
         migration._migrations_fn = live(migration._migrations_fn, options)  # the one seam around a single revision

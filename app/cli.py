@@ -56,7 +56,7 @@ def plan(config: Config) -> None:
             print(f"  {revision.revision}  {explained.partition(chr(10) * 2)[0]}")
             print(f"        locks: {' '.join(locks[1].split()) if locks else 'not stated'}")
         obstacles = look.obstacles(connection, look.looks(script, current, options))
-        if not obstacles and not current and options.rehearse and rehearsal.is_needed(connection):
+        if not obstacles and rehearsal.is_needed(connection, current, options):
             rehearsed = rehearsal.rehearse(connection.engine.url, options)
             obstacles = rehearsed.obstacles
             print("\n".join([*rehearsed.notes, rehearsal.OPEN]))

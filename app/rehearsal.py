@@ -65,8 +65,10 @@ class Rehearsal:
     notes: list[str] = field(default_factory=list)
 
 
-def is_needed(connection: sa.Connection) -> bool:
-    """Tell whether a table stands in schema public that no extension has made."""
+def is_needed(connection: sa.Connection, heads: tuple[str, ...], options: Options) -> bool:
+    """Tell whether a database is not ours yet, and has a table in schema public that no extension has made."""
+    if heads or not options.rehearse:
+        return False
     found = connection.scalar(
         sa.text(
             "SELECT EXISTS (SELECT FROM pg_catalog.pg_class AS c"
@@ -87,8 +89,8 @@ def rehearse(url: sa.URL, options: Options) -> Rehearsal:
             scratch = _Scratch(url, server, programs, options, found)
             with contextlib.closing(create_engine(url).raw_connection()) as raw:
                 source = cast("psycopg.Connection[Any]", raw.driver_connection)
-                if scratch.has_copy_of(source):
-                    scratch.goes("upgrade", "head") and scratch.goes("downgrade", "base")
+                if scratch.has_copy_of(source) and scratch.goes("upgrade", "head"):
+                    scratch.goes("downgrade", "base")
     except (embedded.EmbeddedServerError, psycopg.Error, sa.exc.DBAPIError, OSError) as error:
         reason = str(error).strip().splitlines()[0]
         found.notes.append(f"No rehearsal: {reason}")

@@ -19,7 +19,7 @@ from .catalog import Difference, Examination, has_auth_users, load_expected
 from .database import INTERNAL_SCHEMA
 from .online.unfinished import noted_in
 from .roles import Roles, recorded_roles
-from .version_table import several_revisions
+from .version_table import current_revisions, several_revisions
 
 # What must never be found, whoever wrote since: each query counts the rows that break the rules of its key, in their
 # order, and reads a table of messages once for all of them.
@@ -129,7 +129,7 @@ class Check:
 def verify(connection: sa.Connection, config: Config) -> Iterator[Check]:
     """Yield one :class:`Check` after another; all but the revision is looked at only where that is head."""
     head = ScriptDirectory.from_config(config).get_current_head()
-    current = _current_revisions(connection)
+    current = current_revisions(connection)
     problems = []
     if len(current) > 1:
         problems.append(several_revisions(current))
@@ -228,10 +228,3 @@ def _as_json(difference: Difference) -> dict[str, Any]:
         "found": found,
         "mend": {"as": cure.by or "the owner of the tables", "statements": list(cure.statements), "note": cure.note},
     }
-
-
-def _current_revisions(connection: sa.Connection) -> list[str]:
-    table = f"{INTERNAL_SCHEMA}.alembic_version"
-    if connection.scalar(sa.text("SELECT to_regclass(:table)"), {"table": table}) is None:
-        return []
-    return sorted(connection.scalars(sa.text(f"SELECT version_num FROM {table}")))

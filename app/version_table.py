@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from alembic.script import ScriptDirectory
 from alembic.util import CommandError
 
-from .database import INTERNAL_SCHEMA, require_rights
+from .database import INTERNAL_SCHEMA
 from .online.unfinished import TABLE as UNFINISHED
 from .roles import Roles
 
@@ -77,11 +77,9 @@ def version_table(connection: sa.Connection) -> Iterator[None]:
     """Create schema ``chat_internal`` where it is missing and commit; afterwards leave nothing behind at base.
 
     Base is where ``downgrade base`` ends, and where a first revision that failed leaves the database. Raises
-    :class:`alembic.util.CommandError` when the login may not migrate this database, and when a schema of that name is
-    somebody else's.
+    :class:`alembic.util.CommandError` when a schema of that name is somebody else's by now: a rehearsal takes a while.
     """
     refuse_strangers(connection)
-    require_rights(connection)
     if connection.scalar(sa.text("SELECT to_regnamespace(:name)"), {"name": INTERNAL_SCHEMA}) is None:
         connection.execute(sa.schema.CreateSchema(INTERNAL_SCHEMA))
     connection.commit()
@@ -131,9 +129,7 @@ def refuse_strangers(connection: sa.Connection) -> None:
 
 def refuse_wrong_revision(connection: sa.Connection, script: ScriptDirectory) -> None:
     """Raise :class:`alembic.util.CommandError` at two revisions, or at one that this package does not have."""
-    if not sa.inspect(connection).has_table(_VERSION.name, INTERNAL_SCHEMA):
-        return
-    found = sorted(connection.scalars(sa.select(_VERSION.c.version_num)))
+    found = current_revisions(connection)
     if len(found) > 1:
         raise CommandError(f"Nothing was run: {several_revisions(found)}")
     known = {revision.revision for revision in script.walk_revisions()}
@@ -143,6 +139,13 @@ def refuse_wrong_revision(connection: sa.Connection, script: ScriptDirectory) ->
             f"The database is at revision {', '.join(unknown)}, which this version of chat-schema does not have, so "
             "nothing was run. A newer version has migrated it: install that one, then run the command again."
         )
+
+
+def current_revisions(connection: sa.Connection) -> list[str]:
+    """Return what the version table holds: one revision, none where there is no such table, or too many."""
+    if not sa.inspect(connection).has_table(_VERSION.name, INTERNAL_SCHEMA):
+        return []
+    return sorted(connection.scalars(sa.select(_VERSION.c.version_num)))
 
 
 def several_revisions(found: Sequence[str]) -> str:

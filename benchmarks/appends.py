@@ -24,11 +24,9 @@ from pathlib import Path
 from uuid import UUID
 
 import psycopg
-from alembic.config import Config
 
-from alembic import command
-from app import database, embedded
-from benchmarks.ways import conninfo
+from app import embedded
+from benchmarks.ways import conninfo, upgrade
 
 USER, THREAD = UUID(int=1), UUID(int=2)
 SETTINGS = {"max_wal_size": "4GB"}  # a commit waits for the disk, as in use
@@ -106,10 +104,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="chat-schema-bench-") as folder:
         Path(folder).chmod(0o711)
         with embedded.running(Path(folder) / "data", settings=SETTINGS) as server:
-            config = Config(database.project_folder() / "alembic.ini")
-            url = server.url().render_as_string(hide_password=False)
-            config.attributes |= {"url": url, "configure_logging": False}
-            command.upgrade(config, "head")
+            upgrade(server.url(), "head")
             lines = measure(conninfo(server.url()), options.clients, options.seconds, options.statements)
     print("\n".join(lines))
 

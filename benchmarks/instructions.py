@@ -34,14 +34,12 @@ from pathlib import Path
 from uuid import UUID, uuid4
 
 import psycopg
-from alembic.config import Config
 
-from alembic import command
-from app import database, embedded, unprivileged
-from benchmarks.ways import conninfo
+from app import embedded, unprivileged
+from benchmarks.ways import conninfo, upgrade
 from tests.postgres_binaries import NEWEST, SUPPORTED, binaries
 
-USER, STRANGER = UUID(int=1), UUID(int=2)
+USER = UUID(int=1)
 THREAD, SHARED_THREAD = UUID(int=10), UUID(int=11)  # personal, and within a tenant
 CLAIMS = "SELECT set_config('role', 'authenticated', %s), set_config('request.jwt.claims', %s, %s)"
 LIMITS = {"planned": 1.35, "generic": 1.30, "append": 2.5}
@@ -121,10 +119,7 @@ class Server:
     def fill(self) -> None:
         """Make the database at head, and the data, at full speed."""
         with embedded.running(self.data, bin_dir=self.programs) as server:
-            url = server.url().render_as_string(hide_password=False)
-            config = Config(database.project_folder() / "alembic.ini")
-            config.attributes |= {"url": url, "configure_logging": False}
-            command.upgrade(config, "head")
+            upgrade(server.url(), "head")
             with psycopg.connect(conninfo(server.url()), autocommit=True) as connection:
                 for statement in FILL.split(";\n"):
                     connection.execute(statement.encode())

@@ -30,14 +30,12 @@ from uuid import UUID
 
 import psycopg
 import sqlalchemy as sa
-from alembic.config import Config
 from sqlalchemy.orm import Session
 
-from alembic import command
-from app import database, embedded, queries
+from app import embedded, queries
 from app.acting_as import acting_as
 from app.queries import ConversationPosition, MessagePosition
-from benchmarks.ways import conninfo
+from benchmarks.ways import conninfo, upgrade
 
 SETTINGS = {
     "shared_buffers": "1GB",
@@ -175,9 +173,7 @@ def fill(server: embedded.Server, messages: int, people: int) -> Size:
     users = max(messages // (CONVERSATIONS * MESSAGES), 1)
     with psycopg.connect(conninfo(server.url("postgres")), autocommit=True) as connection:
         connection.execute(f"CREATE DATABASE {name}")
-    config = Config(database.project_folder() / "alembic.ini")
-    config.attributes |= {"url": server.url(name).render_as_string(hide_password=False), "configure_logging": False}
-    command.upgrade(config, "head")
+    upgrade(server.url(name), "head")
     with psycopg.connect(conninfo(server.url(name)), autocommit=True) as connection:
         connection.execute(FILL.replace(":users", str(users)))
         connection.execute("VACUUM (ANALYZE)")

@@ -209,14 +209,20 @@ def upgrade() -> None:
           ), '')
         $$;
 
+        CREATE FUNCTION chat_internal.role_list(p_roles oid[]) RETURNS text
+        LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+          SELECT pg_catalog.string_agg(CASE r.oid WHEN 0 THEN 'PUBLIC'
+            ELSE pg_catalog.quote_ident(pg_catalog.pg_get_userbyid(r.oid)) END, ', ' ORDER BY r.place)
+          FROM pg_catalog.unnest(p_roles) WITH ORDINALITY AS r (oid, place)
+        $$;
+
         CREATE FUNCTION chat_internal.policy_text(p_policy oid, p_table regclass) RETURNS text
         LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
           SELECT pg_catalog.format('CREATE POLICY %I ON %s AS %s FOR %s TO %s', p.polname, p_table,
               CASE WHEN p.polpermissive THEN 'PERMISSIVE' ELSE 'RESTRICTIVE' END,
               CASE p.polcmd WHEN 'r' THEN 'SELECT' WHEN 'a' THEN 'INSERT' WHEN 'w' THEN 'UPDATE'
                 WHEN 'd' THEN 'DELETE' ELSE 'ALL' END,
-              (SELECT pg_catalog.string_agg(CASE r.oid WHEN 0 THEN 'PUBLIC' ELSE pg_catalog.quote_ident(
-                pg_catalog.pg_get_userbyid(r.oid)) END, ', ') FROM pg_catalog.unnest(p.polroles) AS r (oid)))
+              chat_internal.role_list(p.polroles))
             || coalesce(' USING (' || pg_catalog.pg_get_expr(p.polqual, p.polrelid) || ')', '')
             || coalesce(' WITH CHECK (' || pg_catalog.pg_get_expr(p.polwithcheck, p.polrelid) || ')', '')
           FROM pg_catalog.pg_policy AS p WHERE p.oid = p_policy
@@ -300,6 +306,7 @@ FUNCTIONS = (
     "restore_values(text)",
     "release(text)",
     "grants_of(text, text, oid, aclitem[], oid)",
+    "role_list(oid[])",
     "policy_text(oid, regclass)",
     "view_text(regclass)",
     "drop_readers(regclass, text, text)",

@@ -166,7 +166,7 @@ def upgrade() -> None:
                     ' ALTER TABLE %1$s ALTER COLUMN %2$I SET NOT NULL', v_table, c.name, v_lost), v_lost);
               ELSIF c.not_null AND NOT c.old_not_null THEN
                 -- once its NULLs are filled: a CHECK would refuse clients' updates of rows that wait for that
-                PERFORM chat_internal.change(p_table, pg_catalog.format('column %I is never NULL', c.name), 'SELECT',
+                PERFORM chat_internal.change(p_table, pg_catalog.format('column %I is never NULL', c.name), '',
                   pg_catalog.format('ALTER TABLE %1$s DROP CONSTRAINT IF EXISTS %3$I, ALTER COLUMN %2$I DROP NOT NULL',
                     v_table, c.name, 'ck_' || p_table || '_' || c.name || '_present'));
               END IF;
@@ -243,7 +243,7 @@ def upgrade() -> None:
             ELSIF k.old_name IS NULL THEN
               PERFORM chat_internal.change(p_table, pg_catalog.format('constraint %I added', k.name),
                 CASE k.type  -- a CHECK once values are filled: it would refuse updates of rows that wait for that
-                  WHEN 'c' THEN 'SELECT'
+                  WHEN 'c' THEN ''
                   ELSE pg_catalog.format('ALTER TABLE %s ADD CONSTRAINT %I %s NOT VALID', v_table, k.name, k.text)
                 END,
                 pg_catalog.format('ALTER TABLE %s DROP CONSTRAINT IF EXISTS %I', v_table, k.name));

@@ -23,7 +23,6 @@ depends_on = None
 
 FUNCTIONS = (
     "granted(regclass)",
-    "role_list(oid[])",
     "for_roles(name[], text)",
     "keep_policy(regclass, name)",
     "admit(text, text, text, oid[])",
@@ -62,13 +61,6 @@ def upgrade() -> None:
                 AND m.rolname NOT IN (SELECT n.actual FROM chat_internal.role_names AS n)
                 AND pg_catalog.pg_has_role(m.oid, g.grantee, 'USAGE')
                 AND NOT pg_catalog.pg_has_role(m.oid, c.relowner, 'USAGE'))
-        $$;
-
-        CREATE FUNCTION chat_internal.role_list(p_roles oid[]) RETURNS text
-        LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
-          SELECT pg_catalog.string_agg(CASE r.oid WHEN 0 THEN 'PUBLIC'
-            ELSE pg_catalog.quote_ident(pg_catalog.pg_get_userbyid(r.oid)) END, ', ' ORDER BY r.place)
-          FROM pg_catalog.unnest(p_roles) WITH ORDINALITY AS r (oid, place)
         $$;
 
         -- what undoes a change for roles that may have been dropped since

@@ -111,7 +111,7 @@ def upgrade() -> None:
     op.finish_table("users")
     op.sql(
         """
-        SELECT chat_internal.change('users', 'policy users_update_own kept for the columns of your own', 'SELECT',
+        SELECT chat_internal.change('users', 'policy users_update_own kept for the columns of your own', '',
                                     'SELECT' || chat_internal.keep_policy(p.polrelid, p.polname))
         FROM pg_catalog.pg_policy AS p
         WHERE p.polrelid = 'public.users'::regclass AND p.polname = 'users_update_own'

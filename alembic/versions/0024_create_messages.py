@@ -112,7 +112,7 @@ def keep_tenants() -> None:
         """
         DO $do$ BEGIN
           EXECUTE pg_catalog.replace($sql$
-            -- by index, always, as in 0030
+            -- by index, always, as in 0031
             CREATE OR REPLACE FUNCTION chat_internal.fill_message_tenant() RETURNS trigger
             LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_seqscan = off AS $$
             BEGIN

@@ -31,7 +31,7 @@ def upgrade() -> None:
         CREATE OR REPLACE FUNCTION public.update_session_on_message() RETURNS trigger
         LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET enable_seqscan = off AS $$
         BEGIN
-          -- left to whoever is changing it, as conversations are (0030)
+          -- left to whoever is changing it, as conversations are (0031)
           UPDATE public.conversation_sessions AS s
           SET last_activity_at = pg_catalog.now()
           FROM (

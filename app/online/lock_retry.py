@@ -49,7 +49,7 @@ def attempt(function: Callable[[], object], name: str, context: MigrationContext
     deadline = time.monotonic() + options.lock_retry_for
     watch: BlockerWatch | None = None
     for number, pause in enumerate(pauses(), start=1):
-        connection = cast(sa.Connection, context.connection)  # online, see live.py
+        connection = cast(sa.Connection, context.connection)  # online, see revisions.py
         with contextlib.ExitStack() as stack:
             if number > 1:  # the first loss is often a passing one and not worth a second connection
                 watch = stack.enter_context(
