@@ -24,7 +24,7 @@ demo: $(READY) ## migrate real conversations on a scratch server and show what w
 
 chat: $(CHAT_READY) ## run the example chat service: open the link that it prints
 	cd $(CHAT) && .venv/bin/python -m chat_api
-$(CHAT_READY): pyproject.toml $(CHAT)/pyproject.toml $(wildcard app/*.py app/*/*.py chat_schema/*.py alembic/versions/*.py)
+$(CHAT_READY): pyproject.toml $(CHAT)/pyproject.toml $(wildcard app/*.py app/*/*.py app/*/*/*.py chat_schema/*.py alembic/versions/*.py)
 	$(PYTHON) -m venv $(CHAT)/.venv
 	$(CHAT)/.venv/bin/pip install --quiet --disable-pip-version-check . --editable '$(CHAT)[dev]'
 	@touch $@

@@ -14,9 +14,9 @@ from alembic.util import to_tuple
 from alembic import context
 from chat_schema import database, look
 from chat_schema.destination import refuse_no_revision
-from chat_schema.online.deployer_lock import deployer_lock
-from chat_schema.online.revisions import about_to_undo, live
-from chat_schema.online.session import READING, safe_search_path, session_settings
+from chat_schema.engine.deployer_lock import deployer_lock
+from chat_schema.engine.revisions import about_to_undo, live
+from chat_schema.engine.session import READING, safe_search_path, session_settings
 from chat_schema.options import Options
 from chat_schema.roles import recorded_roles
 from chat_schema.version_table import (
@@ -189,7 +189,7 @@ def run_online() -> None:
         applied: list[MigrationInfo] = []
         context.configure(
             connection=connection,
-            chat_schema=settled,
+            engine_options=settled,
             dont_mutate=only_looks,
             on_version_apply=lambda step, **_: applied.append(step),
             **settings_of_a_run(),
@@ -220,7 +220,7 @@ def run_offline() -> None:
         url="postgresql+psycopg://",
         literal_binds=True,
         dialect_opts={"paramstyle": "named"},  # any other would double each % in the script
-        chat_schema=patient,
+        engine_options=patient,
         **settings_of_a_run(),
     )
     settings = {

@@ -10,8 +10,8 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from .acting_as import LoginError
+from .engine.session import SEARCH_PATH
 from .models import Base
-from .online.session import SEARCH_PATH
 
 _SET_PATH = sa.text("SELECT pg_catalog.set_config('search_path', :path, true)")
 _LOGIN = sa.text(

@@ -26,8 +26,8 @@ from alembic import command
 from . import database, look, rehearsal, retention, verification
 from . import embedded as embedded_server
 from .destination import refuse_no_revision
-from .online.progress import Progress
-from .options import Options, describe
+from .engine.progress import Progress
+from .options import Options
 from .output import checked_output
 from .roles import recorded_roles
 from .version_table import refuse_strangers
@@ -245,7 +245,7 @@ class _CommandLine(CommandLine):
         for action in self.parser._actions:
             if action.dest == "version":  # Alembic's speaks of Alembic alone
                 action.version = _version()  # type: ignore[attr-defined]
-        self.parser.epilog = "The options of -x:\n" + describe()
+        self.parser.epilog = "The options of -x:\n" + Options.describe()
         self.parser.formatter_class = RawDescriptionHelpFormatter
 
     def main(self, argv: Sequence[str] | None = None) -> None:

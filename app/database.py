@@ -20,7 +20,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, PendingRollbackError
 
 from . import embedded
-from .online.session import keep_search_path
+from .engine.session import keep_search_path
 
 log = logging.getLogger("chat_schema")
 

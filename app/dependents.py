@@ -18,7 +18,7 @@ from alembic.runtime.migration import MigrationContext
 from alembic.util import CommandError
 
 from .catalog import Snapshot
-from .operations.registry import written_by
+from .engine.operations.registry import written_by
 from .options import Options
 
 _NAME = r'(?:"(?:[^"]|"")+"|\w+)(?:\.(?:"(?:[^"]|"")+"|\w+))?'
@@ -144,7 +144,7 @@ def refuse_dependents(
 
 def _statements(connection: sa.Connection, downgrades: Iterable[Any], options: Options) -> Iterator[str]:
     """Yield the statements in the order in which they would be run, those of the journal among them."""
-    opts = {"as_sql": True, "literal_binds": True, "output_buffer": io.StringIO(), "chat_schema": options}
+    opts = {"as_sql": True, "literal_binds": True, "output_buffer": io.StringIO(), "engine_options": options}
     recorder = MigrationContext.configure(dialect=connection.dialect, opts=opts)
     with Operations.context(recorder) as operations:
         written = [text for downgrade in downgrades for text in written_by(operations, downgrade)]

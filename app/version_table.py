@@ -10,7 +10,7 @@ from alembic.script import ScriptDirectory
 from alembic.util import CommandError
 
 from .database import INTERNAL_SCHEMA
-from .online.unfinished import TABLE as UNFINISHED
+from .engine.unfinished import TABLE as UNFINISHED
 from .roles import Roles
 
 _VERSION = sa.Table("alembic_version", sa.MetaData(schema=INTERNAL_SCHEMA), sa.Column("version_num", sa.String))

@@ -1,9 +1,9 @@
-"""The Alembic operations of chat-schema: ``op.create_policy(...)``, ``op.backfill(...)`` and the rest.
+"""The operations that the chat schema adds to the engine's: who may do what, and the adoption of what stands.
 
-Importing this package registers them with Alembic; ``alembic/env.py`` does so. They are written to be frozen into
-revisions: an operation renders the SQL it is given and knows nothing of the models.
+Importing this package registers both with Alembic; ``alembic/env.py`` does so.
 """
 
-from . import access, adoption, backfill, constraints, data_loss, indexes, sql, verify
+from ..engine import operations as engine
+from . import access, adoption
 
-__all__ = ["access", "adoption", "backfill", "constraints", "data_loss", "indexes", "sql", "verify"]
+__all__ = ["access", "adoption", "engine"]

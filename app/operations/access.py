@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from alembic.operations import Operations
 from alembic.util import CommandError
 
-from .registry import (
+from ..engine.operations.registry import (
     identifier,
     is_offline,
     literal,
@@ -31,8 +31,7 @@ def create_missing_roles(operations: Operations) -> None:
     statements for an administrator when the login may not create roles.
     """
     preparer = operations.get_context().dialect.identifier_preparer
-    roles = options_of(operations).roles
-    names = [roles.actual(logical) for logical in _LOGICAL_ROLES]
+    names = [options_of(operations).role(logical) for logical in _LOGICAL_ROLES]
     creations = {name: f"CREATE ROLE {preparer.quote_identifier(name)} NOLOGIN" for name in names}
     if is_offline(operations):
         for name, creation in creations.items():
@@ -173,8 +172,8 @@ def revoke_schema_usage(operations: Operations, schema: str, of: Sequence[str]) 
 @operation
 def record_role_names(operations: Operations, table: str) -> None:
     """Write into ``table`` (logical, actual) what the three roles are called here: later runs need not be told."""
-    roles = options_of(operations).roles
-    rows = ", ".join(f"({literal(logical)}, {literal(roles.actual(logical))})" for logical in _LOGICAL_ROLES)
+    actual = options_of(operations).role
+    rows = ", ".join(f"({literal(logical)}, {literal(actual(logical))})" for logical in _LOGICAL_ROLES)
     statement(operations, f"INSERT INTO {quoted(operations, table)} (logical, actual) VALUES {rows}")
 
 

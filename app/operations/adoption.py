@@ -10,16 +10,27 @@ import itertools
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import MappingProxyType
-from typing import Any
+from typing import Any, cast
 
 from alembic.operations import Operations
 from sqlalchemy.sql.schema import SchemaItem
 
 from .. import look
-from .backfill import backfill
-from .data_loss import refuse_data_loss
-from .indexes import outside_transaction
-from .registry import is_offline, literal, operation, options_of, quoted, rows, scalar, statement, written_by
+from ..engine.operations.backfill import backfill
+from ..engine.operations.data_loss import refuse_data_loss
+from ..engine.operations.indexes import outside_transaction
+from ..engine.operations.registry import (
+    is_offline,
+    literal,
+    operation,
+    options_of,
+    quoted,
+    rows,
+    scalar,
+    statement,
+    written_by,
+)
+from ..options import Options
 
 log = logging.getLogger("chat_schema")
 
@@ -153,7 +164,7 @@ def look_again(operations: Operations, query: str) -> None:
 
     Raises :class:`alembic.util.CommandError` that names every obstacle. Offline the script raises instead.
     """
-    queries = [look.filled(query, options_of(operations))]
+    queries = [look.filled(query, _options(operations))]
     if is_offline(operations):
         statement(operations, look.as_script(queries))
     else:
@@ -178,7 +189,7 @@ def keep_what_stood(operations: Operations) -> None:
 @operation
 def move(operations: Operations, table: str, batch: str, pending: str) -> None:
     """Backfill rows ``t`` whose owner is not that of what they hang on, if ``-x on-owner-mismatch=move`` says so."""
-    if options_of(operations).moves_strays:
+    if _options(operations).moves_strays:
         backfill(operations, f"{_OWNERS} of {table}", table=table, alias="t", batch=batch, pending=pending)
 
 
@@ -189,7 +200,7 @@ def move_to_owner(operations: Operations, table: str, adopted: str) -> None:
     Where they stood is kept under ``adopted``; a conversation that is made for them goes again with the downgrade.
     """
     name = quoted(operations, table)
-    if not options_of(operations).moves_strays:
+    if not _options(operations).moves_strays:
         return
     empty = (
         "DELETE FROM public.conversations AS c WHERE c.id = chat_internal.default_conversation_id(c.user_id)"
@@ -267,7 +278,7 @@ def finish_table(operations: Operations, table: str) -> None:
             for step in steps:
                 log.info("%s", step)
                 # others would queue behind it if it waited for its lock as a build may
-                short = options_of(operations).lock_timeout if " ADD CONSTRAINT " in step else 0
+                short = _options(operations).lock_timeout if " ADD CONSTRAINT " in step else 0
                 statement(operations, f"SET lock_timeout = '{short * 1000:.0f}ms'")
                 statement(operations, step)
     with _logged(operations, table):
@@ -384,3 +395,7 @@ def _logged(operations: Operations, table: str) -> Iterator[None]:
     changes = f"FROM chat_internal.adopted WHERE ordinal > {last} AND undo <> '' AND what <> 'values kept'"
     for (what,) in rows(operations, f"SELECT what {changes} AND what <> 'created' ORDER BY ordinal"):
         log.info("%s: %s", table, what)
+
+
+def _options(operations: Operations) -> Options:
+    return cast(Options, options_of(operations))

@@ -11,7 +11,7 @@ import pytest
 
 from alembic import command
 from app.catalog import Snapshot
-from app.online import batches
+from app.engine import batches
 from tests.conftest import alembic_config
 from tests.live.command_line import alembic, connect, value, wait_for
 from tests.live.conftest import MESSAGES, USERS, fill, locked_message, snapshot

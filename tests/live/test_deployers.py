@@ -16,7 +16,7 @@ import pytest
 import sqlalchemy as sa
 
 from app.catalog import Snapshot
-from app.online.deployer_lock import deployer_lock
+from app.engine.deployer_lock import deployer_lock
 from tests.database.conftest import login
 from tests.live.application import Application
 from tests.live.command_line import alembic, connect, value, wait_for

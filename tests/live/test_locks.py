@@ -18,7 +18,7 @@ from alembic.runtime.migration import MigrationContext, MigrationStep
 from alembic.script import ScriptDirectory
 
 from alembic import command
-from app.online import revisions
+from app.engine import revisions
 from tests.conftest import alembic_config
 
 # weakest first; what stands before ShareUpdateExclusive lets everything but DDL pass and need not be declared

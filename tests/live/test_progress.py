@@ -11,7 +11,7 @@ import sys
 import psycopg
 import pytest
 
-from app.online import progress
+from app.engine import progress
 from tests.live.command_line import PATIENCE, alembic
 from tests.live.conftest import fill
 from tests.postgres_binaries import ROOT

@@ -2,7 +2,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from app.online import batches
+from app.engine import batches
 from tests.migrations.chain import Chain
 
 

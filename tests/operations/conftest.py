@@ -33,7 +33,7 @@ def revision(connection: sa.Connection) -> Revision:
     @contextmanager
     def body(options: Options = Options()) -> Iterator[Operations]:  # noqa: B008  frozen
         context = MigrationContext.configure(
-            connection, opts={"chat_schema": options, "transaction_per_migration": True}
+            connection, opts={"engine_options": options, "transaction_per_migration": True}
         )
         with context.begin_transaction(_per_migration=True):
             yield Operations(context)
@@ -53,7 +53,7 @@ class Script:
             MigrationContext.configure(
                 dialect_name="postgresql",
                 dialect_opts={"paramstyle": "named"},
-                opts={"as_sql": True, "output_buffer": self._written, "literal_binds": True, "chat_schema": options},
+                opts={"as_sql": True, "output_buffer": self._written, "literal_binds": True, "engine_options": options},
             )
         )
 

@@ -9,9 +9,9 @@ import sqlalchemy as sa
 from alembic.operations import Operations
 from alembic.util import CommandError
 
-from app.online.batches import Backfill
-from app.operations.backfill import backfill
-from app.operations.sql import sql
+from app.engine.batches import Backfill
+from app.engine.operations.backfill import backfill
+from app.engine.operations.sql import sql
 from app.options import Options
 from tests.live.command_line import connect
 from tests.operations.conftest import Revision, Script, value

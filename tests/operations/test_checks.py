@@ -8,8 +8,8 @@ import pytest
 import sqlalchemy as sa
 from alembic.util import CommandError
 
-from app.operations.data_loss import refuse_data_loss
-from app.operations.verify import verify
+from app.engine.operations.data_loss import refuse_data_loss
+from app.engine.operations.verify import verify
 from app.options import Options
 from tests.operations.conftest import Revision, Script
 

@@ -8,7 +8,7 @@ import psycopg
 import pytest
 import sqlalchemy as sa
 
-from app.operations.constraints import (
+from app.engine.operations.constraints import (
     add_not_null_check,
     drop_not_null_check,
     set_not_null,

@@ -6,7 +6,7 @@ import pytest
 import sqlalchemy as sa
 from alembic.util import CommandError
 
-from app.operations.indexes import create_index_online, drop_index_online
+from app.engine.operations.indexes import create_index_online, drop_index_online
 from app.options import Options
 from tests.operations.conftest import Revision, Script, value
 

@@ -7,7 +7,7 @@ import sqlalchemy as sa
 from alembic.operations import Operations
 
 from alembic import op
-from app.operations.sql import sql
+from app.engine.operations.sql import sql
 from tests.operations.conftest import Revision, Script, value
 
 FUNCTION = """

@@ -17,9 +17,9 @@ import sqlalchemy as sa
 from alembic.util import CommandError
 from sqlalchemy.exc import DBAPIError
 
-from ..options import Options
 from .blockers import BlockerWatch
 from .lock_retry import backend_pid, is_lock_error, pauses
+from .options import Options
 from .progress import Progress
 from .replicas import ReplicaWatch, replicas_are_hidden
 from .session import session_settings

@@ -16,9 +16,9 @@ from alembic.script import Script, ScriptDirectory
 from alembic.util import CommandError
 from sqlalchemy.exc import DBAPIError
 
-from ..options import Options
 from . import lock_retry, unfinished
 from .batches import finished_batches, forget_positions
+from .options import Options
 from .unfinished import DOWNGRADE, StoppedError, Unfinished
 
 Steps = Callable[[Any, MigrationContext], Iterable[MigrationStep]]

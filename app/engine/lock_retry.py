@@ -19,8 +19,8 @@ from alembic.runtime.migration import MigrationContext
 from alembic.util import CommandError
 from sqlalchemy.exc import DBAPIError
 
-from ..options import Options
 from .blockers import BlockerWatch
+from .options import Options
 
 log = logging.getLogger("chat_schema")
 

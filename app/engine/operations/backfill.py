@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from alembic.operations import Operations
 
-from ..online import batches
+from .. import batches
 from .registry import is_offline, operation, options_of, quoted, statement
 
 

@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from sqlalchemy import event
 from sqlalchemy.exc import DBAPIError
 
-from ..options import Options
+from .options import Options
 
 SEARCH_PATH = "pg_catalog, pg_temp"
 READING = {  # how our statements, and what the server says of its objects, are read

@@ -28,8 +28,8 @@ def operation(function: Callable[Concatenate[Operations, P], R]) -> Callable[Con
 
 
 def options_of(operations: Operations) -> Options:
-    """Return the options of this run, which env.py hands to ``context.configure``."""
-    return cast(Options, operations.get_context().opts["chat_schema"])
+    """Return the options of this run, which env.py hands to ``context.configure``; the defaults where it gives none."""
+    return cast(Options, operations.get_context().opts.get("engine_options") or Options())
 
 
 def is_offline(operations: Operations) -> bool:
@@ -52,7 +52,7 @@ def quoted_role(operations: Operations, logical: str) -> str:
     """Return the actual, quoted name of one of the three roles, or ``PUBLIC``."""
     if logical == "PUBLIC":
         return logical
-    actual = options_of(operations).roles.actual(logical)
+    actual = options_of(operations).role(logical)
     return operations.get_context().dialect.identifier_preparer.quote_identifier(actual)
 
 
