@@ -29,6 +29,7 @@ from .destination import refuse_no_revision
 from .engine.progress import Progress
 from .options import Options
 from .output import checked_output
+from .project import INTERNAL_SCHEMA
 from .roles import recorded_roles
 from .version_table import refuse_strangers
 
@@ -41,7 +42,7 @@ def plan(config: Config) -> None:
     with _connected(config) as connection:
         options = Options.parse(_x_arguments(config)).settle_roles(recorded_roles(connection))
         connection.rollback()
-        context = MigrationContext.configure(connection, opts={"version_table_schema": database.INTERNAL_SCHEMA})
+        context = MigrationContext.configure(connection, opts={"version_table_schema": INTERNAL_SCHEMA})
         current = context.get_current_heads()
         script = ScriptDirectory.from_config(config)
         pending = list(script.iterate_revisions("head", current or "base", implicit_base=True))

@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from alembic.operations import MigrateOperation, Operations
 
 from ..options import Options
+from ..project import project_of
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -70,13 +71,14 @@ def identifier(operations: Operations, name: str) -> str:
 
 
 def quoted(operations: Operations, name: str) -> str:
-    """Quote ``table`` or ``schema.table`` where it needs quotes; a bare name stands for one of schema public."""
-    parts = name.split(".") if "." in name else ["public", name]
+    """Quote ``table`` or ``schema.table`` where it needs quotes; a bare name is one of the project's default schema."""
+    default = project_of(operations.get_context()).default_schema
+    parts = [default, name] if default and "." not in name else name.split(".")
     return ".".join(identifier(operations, part) for part in parts)
 
 
 def quoted_role(operations: Operations, logical: str) -> str:
-    """Return the actual, quoted name of one of the three roles, or ``PUBLIC``."""
+    """Return the quoted name that the server has for a role of the revisions, or ``PUBLIC``."""
     if logical == "PUBLIC":
         return logical
     actual = options_of(operations).role(logical)
