@@ -173,8 +173,7 @@ def _statements(connection: sa.Connection, downgrades: Iterable[Any], options: O
         yield chosen
         for adopted in _RELEASE.findall(chosen):
             undo = "SELECT undo FROM chat_internal.adopted WHERE object = :object ORDER BY ordinal DESC"
-            for undone in connection.scalars(sa.text(undo), {"object": adopted.replace("''", "'")}):
-                yield undone
+            yield from connection.scalars(sa.text(undo), {"object": adopted.replace("''", "'")})
 
 
 def _chosen(connection: sa.Connection, text: str) -> str | None:

@@ -26,6 +26,7 @@ def test_a_column_of_that_name_is_named_before_anything_is_changed_and_its_remed
     chain.execute("CREATE TABLE users (id uuid PRIMARY KEY DEFAULT gen_random_uuid(), email varchar(255))")
     chain.execute(
         f"CREATE TABLE {table} (id uuid PRIMARY KEY DEFAULT gen_random_uuid(), user_id uuid NOT NULL REFERENCES users,"
+        f"{' messages jsonb,' if table == 'chat_sessions' else ''}"
         " archived_at boolean, created_at timestamptz DEFAULT now(), updated_at timestamptz DEFAULT now())"
     )
     with pytest.raises(CommandError, match="archived_at of your own") as refused:

@@ -298,7 +298,7 @@ def test_shortcuts_are_listed_and_do_what_they_say(chat: Running, page: Page) ->
     page.presses(Keys.TAB)
     page.presses(Keys.ESCAPE, holding=Keys.SHIFT)
     assert page.focused() == "text"
-    page.presses(Keys.SHIFT + "o", holding=Keys.CONTROL)
+    page.presses("o", holding=Keys.CONTROL + Keys.SHIFT)
     page.until(lambda: len(page.sidebar()) == 3)
 
 
@@ -322,15 +322,17 @@ def test_an_answer_that_comes_late_takes_nothing_away(chat: Running, page: Page)
     """Somebody writes before the thread has come, which then comes as it was before."""
     page.opens(chat.person())
     page.driver.execute_script(
+        "window.late = new Promise((resolve) => (window.release = resolve));"
         "const real = window.fetch;"
         "window.fetch = async (...call) => {"
         "  const answer = await real(...call);"
-        "  if (call[0].endsWith('/messages')) await new Promise((resolve) => setTimeout(resolve, 1500));"
+        "  if (call[0].endsWith('/messages')) await window.late;"
         "  return answer;"
         "}"
     )
     page.starts()
     page.says("Quicker than the thread")
+    page.driver.execute_script("window.release()")
     page.until(lambda: page.focused() == "text")
     assert len(page.said()) == 2
 
