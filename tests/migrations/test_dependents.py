@@ -78,7 +78,8 @@ OWN = {
     "a domain": (
         "CREATE DOMAIN own_domain AS uuid CONSTRAINT own_check"
         " CHECK (chat_internal.default_conversation_id(VALUE) IS NOT NULL);",
-        "constraint own_check of domain public.own_domain depends on function chat_internal.default_conversation_id(uuid)",
+        "constraint own_check of domain public.own_domain depends on"
+        " function chat_internal.default_conversation_id(uuid)",
         "DROP DOMAIN own_domain",
     ),
     "a rule on a table of theirs": (
