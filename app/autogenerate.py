@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
-from .database import INTERNAL_SCHEMA
 from .models import TABLES
+from .project import INTERNAL_SCHEMA
 
 
 def include_object(

@@ -20,6 +20,7 @@ from alembic.util import CommandError
 from .catalog import Snapshot
 from .engine.operations.registry import written_by
 from .options import Options
+from .project import PROJECT
 
 _NAME = r'(?:"(?:[^"]|"")+"|\w+)(?:\.(?:"(?:[^"]|"")+"|\w+))?'
 # What op.when() writes; the condition decides whether the statements within are run.
@@ -154,7 +155,13 @@ def find_dependents(
 
 def _statements(connection: sa.Connection, downgrades: Iterable[Any], options: Options) -> Iterator[str]:
     """Yield the statements in the order in which they would be run, those of the journal among them."""
-    opts = {"as_sql": True, "literal_binds": True, "output_buffer": io.StringIO(), "engine_options": options}
+    opts = {
+        "as_sql": True,
+        "literal_binds": True,
+        "output_buffer": io.StringIO(),
+        "engine_options": options,
+        "engine_project": PROJECT,
+    }
     recorder = MigrationContext.configure(dialect=connection.dialect, opts=opts)
     with Operations.context(recorder) as operations:
         written = [text for downgrade in downgrades for text in written_by(operations, downgrade)]
