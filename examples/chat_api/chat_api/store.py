@@ -103,7 +103,7 @@ async def list_conversations(
 async def count_unread(session: AsyncSession, conversations: Sequence[Conversation]) -> dict[UUID, int]:
     """Return the number of unread replies of each conversation, counted to 100."""
     found = await session.execute(unread([one.id for one in conversations]))
-    return dict(found.tuples().all())
+    return dict(found.all())
 
 
 async def get_conversation(session: AsyncSession, conversation_id: UUID) -> Conversation:
