@@ -15,12 +15,13 @@ from pydantic import BaseModel, ConfigDict, StringConstraints
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_async_engine
 
 from chat_api import tokens
+from chat_api.files import files
 from chat_api.live import Live
 from chat_api.problems import ProblemError
 from chat_api.replies import responder
 from chat_api.settings import Settings
 from chat_api.turns import Turns
-from chat_schema.acting_as import acting_as_async
+from chat_schema.acting_as import acting_as_async, acting_as_service_async
 from chat_schema.check_login import check_login_async
 
 NO_NUL = r"^[^\x00]*$"  # PostgreSQL's text holds any other character
@@ -43,12 +44,19 @@ class Service:
         self.sessions = async_sessionmaker(self.engine, expire_on_commit=False)
         self.client = httpx.AsyncClient(timeout=httpx.Timeout(60, connect=5))
         self.live = Live()
+        self.files = files(settings.files)
         self.turns = Turns(self.acting, self.live, responder(settings, self.client))
 
     @contextlib.asynccontextmanager
     async def acting(self, user_id: UUID) -> AsyncIterator[AsyncSession]:
         """Yield a session whose one transaction acts for ``user_id`` and commits at the end."""
         async with self.sessions.begin() as session, acting_as_async(session, user_id):
+            yield session
+
+    @contextlib.asynccontextmanager
+    async def acting_as_service(self) -> AsyncIterator[AsyncSession]:
+        """Yield a session whose one transaction no policy narrows: for what has no user."""
+        async with self.sessions.begin() as session, acting_as_service_async(session):
             yield session
 
     @contextlib.asynccontextmanager

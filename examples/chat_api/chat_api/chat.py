@@ -11,10 +11,11 @@ from fastapi import APIRouter, Depends, Header, Query
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from pydantic import BaseModel, Field, StringConstraints
 
-from chat_api import store
+from chat_api import said, store
 from chat_api.calls import BODY, NO_NUL, Body, Caller, Limit, ServiceHere
 from chat_api.problems import declared
-from chat_api.turns import MessageOut, Reply
+from chat_api.said import MessageOut
+from chat_api.turns import Reply
 
 
 class Say(Body):
@@ -22,6 +23,7 @@ class Say(Body):
 
     conversation_id: UUID | None = Field(default=None, description="Without one, a new conversation begins")
     tenant_id: UUID | None = Field(default=None, description="Of a conversation that begins: a tenant of yours")
+    attachment_ids: list[UUID] = Field(default=[], max_length=10, description="Files that were added to go with it")
     content: Annotated[str, StringConstraints(min_length=1, max_length=32_000, pattern=NO_NUL)]
 
 
@@ -45,9 +47,9 @@ async def list_messages(
 ) -> Messages:
     """The last messages of a conversation, or the last before a cursor."""
     async with service.acting(caller.user_id) as session:
-        found = await store.list_messages(session, conversation_id, limit + 1, before)
-    # Rendering takes its time: not in the loop that streams to everybody.
-    items = await asyncio.to_thread(lambda: [MessageOut.of(one) for one in found[-limit:]])
+        found = await said.list_messages(session, conversation_id, limit + 1, before)
+        around = await said.look_around(session, found[-limit:])
+    items = await asyncio.to_thread(lambda: [MessageOut.of(one, around) for one in found[-limit:]])
     return Messages(items=items, more=len(found) > limit)
 
 
@@ -65,8 +67,8 @@ async def _taken(
     ],
 ) -> Reply:
     """Store the message before the stream begins, so that what is wrong with it is an ordinary error."""
-    said = store.Said(body.conversation_id, body.tenant_id, body.content, key)
-    return await service.turns.take(caller.user_id, said)
+    spoken = said.Said(body.conversation_id, body.tenant_id, body.content, key, body.attachment_ids)
+    return await service.turns.take(caller.user_id, spoken)
 
 
 @routes.post("/chat", response_class=EventSourceResponse, responses=declared(*BODY, 403, 404, 409))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Annotated, Any, TypeAlias
 from uuid import UUID
@@ -11,7 +12,7 @@ from pydantic import BaseModel, Field, FiniteFloat, StringConstraints
 from sqlalchemy.ext.asyncio import AsyncSession
 from typing_extensions import TypeAliasType
 
-from chat_api import store
+from chat_api import said, store
 from chat_api.calls import BODY, NO_NUL, Body, Caller, Limit, ServiceHere, Title
 from chat_api.problems import declared
 from chat_schema.models import Conversation
@@ -195,12 +196,16 @@ async def delete_conversation(
     service: ServiceHere, caller: Caller, conversation_id: UUID, forever: bool = False
 ) -> None:
     """Move a conversation to the trash; from there, `forever` deletes it with all of its messages."""
+    keys: Sequence[str] = ()
     async with service.acting(caller.user_id) as session:
         if forever:
+            keys = await said.storage_keys(session, conversation_id)
             await store.delete_conversation(session, conversation_id)
         else:
             await store.trash_conversation(session, caller.user_id, conversation_id)
     service.live.announce(caller.user_id, conversation_id, "deleted" if forever else "changed")
+    for key in keys:
+        await service.files.delete(key)
 
 
 async def _seen(session: AsyncSession, conversation: Conversation) -> ConversationOut:

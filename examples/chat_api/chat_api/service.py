@@ -20,7 +20,7 @@ from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from chat_api import chat, conversations, problems
+from chat_api import attachments, chat, conversations, export, feedback, problems, search, shares
 from chat_api.calls import Service
 from chat_api.settings import Settings
 
@@ -32,6 +32,7 @@ HEADERS = {
     "x-content-type-options": "nosniff",
     "referrer-policy": "no-referrer",
 }
+FILE_BYTES = 10 * 1024 * 1024  # of an attachment
 BODY_BYTES = 512 * 1024  # the longest message, each character escaped as \\uXXXX twice, and some room
 
 
@@ -45,14 +46,15 @@ class _Edge:
         caching = "no-store" if scope.get("path", "").startswith("/api/") else "no-cache"
         added = [(name.encode(), value.encode()) for name, value in {**HEADERS, "cache-control": caching}.items()]
 
+        most = FILE_BYTES if scope.get("path", "").endswith("/attachments") else BODY_BYTES
         read = 0
 
         async def receive_within_limit() -> Message:
             nonlocal read
             message = await receive()
             read += len(message.get("body", b""))
-            if read > BODY_BYTES:
-                raise HTTPException(413, f"A request may have {BODY_BYTES:,} bytes.")
+            if read > most:
+                raise HTTPException(413, f"A request may have {most:,} bytes.")
             return message
 
         async def send_with_headers(message: Message) -> None:
@@ -82,7 +84,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         redoc_url=None,
     )
     app.state.service = service
-    routers = [conversations.routes, chat.routes]
+    routers = [each.routes for each in (conversations, chat, search, attachments, feedback, shares, export)]
     for router in routers:
         app.include_router(router)
     app.add_middleware(_Edge)
@@ -92,6 +94,10 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     @app.get("/c/{conversation_id}", include_in_schema=False)  # the page's own addresses
     async def page() -> FileResponse:
         return FileResponse(PAGE / "index.html")
+
+    @app.get("/s/{token}", include_in_schema=False)
+    async def shared() -> FileResponse:
+        return FileResponse(PAGE / "shared.html")
 
     app.mount("/page", StaticFiles(directory=PAGE))
     return app

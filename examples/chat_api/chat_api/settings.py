@@ -28,6 +28,7 @@ class Settings:
     model_url: str | None = None  # None: the offline responder
     model: str = ""
     model_key: str = field(default="", repr=False)
+    files: str = "chat_api_files"  # where attachments lie: a folder, or s3://bucket/prefix
     pool_size: int = 10
     seconds_a_word: float = 0.02  # of the offline responder
 
@@ -63,4 +64,5 @@ class Settings:
             model_url=model_url,
             model=environ.get("CHAT_API_MODEL", ""),
             model_key=environ.get("CHAT_API_MODEL_KEY", ""),
+            files=environ.get("CHAT_API_FILES") or "chat_api_files",
         )

@@ -6,24 +6,24 @@ Each runs within a transaction that acts for one user, and sees that user's rows
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal, NamedTuple
 from uuid import UUID
 
-from sqlalchemy import delete, exists, func, select
+from sqlalchemy import delete, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.sql.dml import ReturningUpdate
 
 from chat_api.problems import ProblemError, not_found
-from chat_schema.models import Conversation, Message, Tenant, User
+from chat_schema.models import Conversation, Message, MessageRole, Tenant, User
 from chat_schema.queries import (
     ConversationPosition,
+    Hit,
+    HitPosition,
     MarkPosition,
     MessagePosition,
-    append_message,
     archive,
     archived_conversations,
     conversations_of_user,
@@ -32,9 +32,8 @@ from chat_schema.queries import (
     pin,
     pinned_conversations,
     rename,
-    reply_key,
     restore,
-    thread_backwards,
+    search,
     throw_away,
     trash,
     unarchive,
@@ -45,12 +44,12 @@ from chat_schema.queries import (
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 DEFAULT_TITLE = "New Conversation"  # the schema's
-TITLE_LENGTH = 60
 METADATA_LENGTH = 16_000
 
 # Where a page ends: its last row's place in the order. Every text of these shapes is a place, so none is refused later.
 CONVERSATION_CURSOR = r"^-?[0-9]{1,18}_[0-9a-f]{32}$"
 MESSAGE_CURSOR = r"^-?[0-9]{1,18}_[0-9]{1,18}$"
+HIT_CURSOR = r"^(chat_)?messages_(-?[0-9]{1,18}|x)_[0-9a-f]{32}_[0-9]{1,9}(\.[0-9]{1,17})?(e-[0-9]{1,3})?$"
 IDEMPOTENCY_KEY = r"^[!-.0-~]{1,200}$"  # no slash: a reply's key is its question's with one
 
 
@@ -59,7 +58,18 @@ def cursor_of(row: Conversation | Message) -> str:
     if isinstance(row, Conversation):
         at = row.deleted_at or row.archived_at or row.updated_at  # its place in the list that it is in
         return cursor_at(at, row.id)
-    return f"{(row.created_at - _EPOCH) // _MICROSECOND}_{row.seq}"
+    return message_cursor(row.created_at, row.seq)
+
+
+def message_cursor(created_at: datetime, seq: int) -> str:
+    """Return the place of a message in its conversation."""
+    return f"{(created_at - _EPOCH) // _MICROSECOND}_{seq}"
+
+
+def message_place(cursor: str) -> MessagePosition:
+    """Return the place that a message's cursor names."""
+    at, tie = _place(cursor)
+    return MessagePosition(at, int(tie))
 
 
 def cursor_at(at: datetime, conversation_id: UUID) -> str:
@@ -219,76 +229,43 @@ async def _one(session: AsyncSession, statement: ReturningUpdate[Conversation]) 
     return conversation
 
 
-async def list_messages(
-    session: AsyncSession, conversation_id: UUID, limit: int, before: str | None = None
-) -> Sequence[Message]:
-    """Return the last messages of a conversation, or the last before a cursor, oldest first; raises the problem 404."""
-    await get_conversation(session, conversation_id)
-    end = None
-    if before is not None:
-        at, tie = _place(before)
-        end = MessagePosition(at, int(tie))
-    return (await session.scalars(thread_backwards(conversation_id, before=end, limit=limit))).all()[::-1]
+def hit_cursor(hit: Hit) -> str:
+    """Return the place of a found message among the others."""
+    at = "x" if hit.created_at is None else (hit.created_at - _EPOCH) // _MICROSECOND
+    return f"{hit.store}_{at}_{hit.id.hex}_{hit.rank}"
 
 
-class Said(NamedTuple):
-    """What the user says and where: in a conversation, or to begin one, of a tenant or personal."""
-
-    conversation_id: UUID | None
-    tenant_id: UUID | None
-    content: str
-    key: str
+def _hit_place(cursor: str) -> HitPosition:
+    where, at, tie, rank = cursor.rsplit("_", 3)
+    created_at = None if at == "x" else _place(f"{at}_")[0]
+    return HitPosition(where, created_at, UUID(tie), float(rank))
 
 
-class Turn(NamedTuple):
-    """A stored question, what was said up to it (itself last), and its answer if it has one."""
-
-    question: Message
-    history: Sequence[Message]
-    answer: Message | None
-
-
-async def store_question(session: AsyncSession, user_id: UUID, said: Said, history: int) -> Turn:
-    """Store what the user said, once for each key; the first message names a conversation that has no name.
-
-    Raises the problems 403 and 404, and 409 where the key was used for something else.
-    """
-    if said.conversation_id is None:
-        conversation = await _begun_by(session, user_id, said)
-    else:
-        conversation = await get_conversation(session, said.conversation_id)
-        refuse_trashed(conversation)
-    if conversation.title == DEFAULT_TITLE and not await session.scalar(
-        select(exists().where(Message.conversation_id == conversation.id))
-    ):
-        conversation.title = _title(said.content)
-    once = append_message(conversation.id, user_id, "user", said.content, key=said.key)
-    question: Message | None = await session.scalar(once)
-    if question is None or question.content != said.content:
-        raise ProblemError(
-            409, "This Idempotency-Key was used for another message. Take a new one.", kind="idempotency-key-reused"
-        )
-    earlier = thread_backwards(conversation.id, before=MessagePosition.of(question), limit=history - 1)
-    before = (await session.scalars(earlier)).all()[::-1]
-    answer = await session.scalar(select(Message).where(Message.idempotency_key == reply_key(said.key)))
-    return Turn(question, [*before, question], answer)
+async def search_messages(
+    session: AsyncSession,
+    query: str,
+    conversation_id: UUID | None,
+    role: MessageRole | None,
+    best_first: bool,
+    limit: int,
+    before: str | None = None,
+) -> Sequence[Hit]:
+    """Return the first messages that contain what ``query`` asks for, or those after a cursor."""
+    page = search(
+        query,
+        conversation_id=conversation_id,
+        roles=None if role is None else [role],
+        best_first=best_first,
+        after=None if before is None else _hit_place(before),
+        limit=limit,
+    )
+    return [Hit(*row) for row in await session.execute(page)]
 
 
-async def _begun_by(session: AsyncSession, user_id: UUID, said: Said) -> Conversation:
-    """Return the conversation that the message with this key began, or begin it."""
-    # One request with this key at a time: the second one finds what the first one began.
-    await session.execute(select(func.pg_advisory_xact_lock(func.hashtextextended(f"{user_id}/{said.key}", 0))))
-    of_key = select(Message.conversation_id).where(Message.user_id == user_id, Message.idempotency_key == said.key)
-    begun = await session.scalar(of_key)
-    if begun is not None:
-        return await get_conversation(session, begun)
-    return await create_conversation(session, user_id, None, said.tenant_id)
-
-
-async def store_answer(session: AsyncSession, question: Message, content: str, key: str) -> Message:
-    """Store the reply to ``question``, or return the one that another process stored first."""
-    row = append_message(question.conversation_id, question.user_id, "assistant", content, key=reply_key(key))
-    return (await session.scalars(row)).one()
+async def titles_of(session: AsyncSession, conversation_ids: Collection[UUID]) -> dict[UUID, str | None]:
+    """Return the titles of conversations."""
+    found = select(Conversation.id, Conversation.title).where(Conversation.id.in_(conversation_ids))
+    return dict((await session.execute(found)).all())
 
 
 async def ensure_user(session: AsyncSession, email: str) -> UUID:
@@ -297,10 +274,3 @@ async def ensure_user(session: AsyncSession, email: str) -> UUID:
     found = await session.scalar(made) or await session.scalar(select(User.id).where(User.email == email))
     assert found is not None  # noqa: S101  one of the two statements has it
     return found
-
-
-def _title(content: str) -> str:
-    line = re.sub(r"\s+", " ", content).strip()
-    if len(line) <= TITLE_LENGTH:
-        return line or DEFAULT_TITLE
-    return line[:TITLE_LENGTH].rsplit(" ", 1)[0] + "…"

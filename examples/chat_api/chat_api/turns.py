@@ -12,51 +12,24 @@ import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
-from datetime import datetime
 from typing import Any
 from uuid import UUID
 
 from fastapi.sse import ServerSentEvent
-from pydantic import BaseModel, Field
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from chat_api import store
+from chat_api import said
 from chat_api.live import Live
-from chat_api.markdown import to_html
 from chat_api.problems import ProblemError, from_exception
 from chat_api.replies import Responder, no_reply, storable
-from chat_schema.models import Message, MessageRole
+from chat_api.said import MessageOut
+from chat_schema.models import Message
 
 HISTORY = 40  # messages that a responder is given
 REPLY_SECONDS = 300
 log = logging.getLogger("chat_api")
 
 Acting = Callable[[UUID], AbstractAsyncContextManager[AsyncSession]]
-
-
-class MessageOut(BaseModel):
-    """One message."""
-
-    id: UUID
-    conversation_id: UUID
-    role: MessageRole
-    content: str
-    html: str | None = Field(description="A reply as HTML that is safe to show; null: show `content` as text")
-    created_at: datetime
-    cursor: str
-
-    @classmethod
-    def of(cls, message: Message) -> MessageOut:
-        """Return what a client sees of ``message``."""
-        return cls(
-            id=message.id,
-            conversation_id=message.conversation_id,
-            role=message.role,
-            content=message.content,
-            html=to_html(message.content) if message.role in ("assistant", "agent") else None,
-            created_at=message.created_at,
-            cursor=store.cursor_of(message),
-        )
 
 
 @dataclass
@@ -95,18 +68,19 @@ class Turns:
         self._under_way: dict[tuple[UUID, str], Reply] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
-    async def take(self, user_id: UUID, said: store.Said) -> Reply:
-        """Store what the user says, once for each key, and return its reply; raises what :mod:`store` raises."""
-        key = said.key
+    async def take(self, user_id: UUID, spoken: said.Said) -> Reply:
+        """Store what the user says, once for each key, and return its reply; raises what :mod:`said` raises."""
+        key = spoken.key
         async with self._acting(user_id) as session:
-            turn = await store.store_question(session, user_id, said, HISTORY)
+            turn = await said.store_question(session, user_id, spoken, HISTORY)
+            around = await said.look_around(session, [turn.question, *([turn.answer] if turn.answer else [])])
         under_way = self._under_way.get((user_id, key))
         if under_way is not None:
             return under_way
         reply = Reply(turn.question)
-        reply.add("message", MessageOut.of(turn.question))
+        reply.add("message", MessageOut.of(turn.question, around))
         if turn.answer is not None:
-            reply.add("done", await asyncio.to_thread(MessageOut.of, turn.answer), last=True)
+            reply.add("done", await asyncio.to_thread(MessageOut.of, turn.answer, around), last=True)
             return reply
         self._live.announce(user_id, turn.question.conversation_id)
         self._under_way[user_id, key] = reply
@@ -121,7 +95,7 @@ class Turns:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    async def _answer(self, reply: Reply, turn: store.Turn, key: str) -> None:
+    async def _answer(self, reply: Reply, turn: said.Turn, key: str) -> None:
         question = turn.question
         try:
             parts = []
@@ -132,7 +106,7 @@ class Turns:
             if not (content := storable("".join(parts))):
                 raise no_reply("The reply was empty.")
             async with self._acting(question.user_id) as session:
-                answer = await store.store_answer(session, question, content, key)
+                answer = await said.store_answer(session, question, content, key)
             self._live.announce(question.user_id, question.conversation_id)
             reply.add("done", await asyncio.to_thread(MessageOut.of, answer), last=True)
         except ProblemError as error:

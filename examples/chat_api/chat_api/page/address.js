@@ -1,8 +1,9 @@
-// The address is the state: /c/<id> is a conversation, / is none.
+// The address is the state: /c/<id> is a conversation, #<id> a message in it, / is none.
 
 import { $ } from "./elements.js";
+import { clearFiles } from "./files.js";
 import { drawSidebar } from "./sidebar.js";
-import { clearThread, drawThread, refreshThread } from "./thread.js";
+import { clearThread, drawThread, refreshThread, seek } from "./thread.js";
 
 const wide = matchMedia("(min-width: 46rem)");
 
@@ -10,7 +11,7 @@ const wide = matchMedia("(min-width: 46rem)");
 export let open = null;
 
 export function go(path) {
-  if (path !== location.pathname) history.pushState(null, "", path);
+  if (path !== location.pathname + location.hash) history.pushState(null, "", path);
   return show();
 }
 
@@ -19,11 +20,16 @@ export async function show() {
   const changed = id !== open;
   open = id;
   $("app").dataset.view = id ? "thread" : "list";
-  if (changed) clearThread();
+  if (changed) {
+    clearThread();
+    clearFiles();
+  }
   drawSidebar();
   drawThread();
   if (id) {
-    await refreshThread({ toEnd: changed });
-    if (changed) (wide.matches ? $("text") : $("title")).focus();
+    const message = location.hash.slice(1);
+    await refreshThread({ toEnd: changed && !message });
+    if (message) await seek(message);
+    else if (changed) (wide.matches ? $("text") : $("title")).focus();
   }
 }

@@ -17,7 +17,7 @@ export const token = {
   forget: () => localStorage.removeItem(KEPT),
 };
 
-async function request(method, path, { body, headers = {}, signal } = {}) {
+async function request(method, path, { body, file, headers = {}, signal } = {}) {
   let response;
   try {
     response = await fetch(path, {
@@ -28,7 +28,7 @@ async function request(method, path, { body, headers = {}, signal } = {}) {
         ...(body === undefined ? {} : { "Content-Type": "application/json" }),
         ...headers,
       },
-      body: body === undefined ? undefined : JSON.stringify(body),
+      body: file ?? (body === undefined ? undefined : JSON.stringify(body)),
     });
   } catch (error) {
     throw error.name === "AbortError" ? error : new Problem();
@@ -42,6 +42,20 @@ async function request(method, path, { body, headers = {}, signal } = {}) {
 export async function call(method, path, body) {
   const response = await request(method, path, { body });
   return response.status === 204 ? null : response.json();
+}
+
+/** Send a file as it is. */
+export async function upload(path, file) {
+  const response = await request("POST", path, { file, headers: { "Content-Type": "application/octet-stream" } });
+  return response.json();
+}
+
+/** Save what the service sends as a file of this name. */
+export async function save(path, name) {
+  const response = await request("GET", path);
+  const url = URL.createObjectURL(await response.blob());
+  Object.assign(document.createElement("a"), { href: url, download: name }).click();
+  setTimeout(() => URL.revokeObjectURL(url), 60_000);
 }
 
 /** Yield {event, data} of each server-sent event; a stream that breaks off throws a Problem. */

@@ -4,6 +4,7 @@ import { go, open } from "./address.js";
 import { events, newKey, Problem } from "./api.js";
 import { attempt, report } from "./attempts.js";
 import { $, tell } from "./elements.js";
+import { attached, clearFiles } from "./files.js";
 import { drawThread, keepingPlace, markRead, replies, thread } from "./thread.js";
 
 let draft = null; // what is being sent: its key stays the same until it is stored and answered
@@ -12,6 +13,7 @@ export async function send() {
   const content = $("text").value.trim();
   if (!content || replies.has(open)) return;
   if (draft?.id !== open || draft.content !== content) draft = { id: open, content, key: newKey() };
+  draft.files = attached();
   await deliver(draft);
 }
 
@@ -19,15 +21,16 @@ export async function send() {
 async function deliver(sent) {
   const element = thread.pending();
   const text = element.querySelector(".content").appendChild(new Text());
-  let { id, content, key } = sent;
+  let { id, content, key, files } = sent;
   replies.set(id, element);
   drawThread();
   try {
-    const body = { conversation_id: id, content, ...(id ? {} : { tenant_id: $("where").value || null }) };
+    const body = { conversation_id: id, content, attachment_ids: files, ...(id ? {} : { tenant_id: $("where").value || null }) };
     for await (const { event, data } of events("POST", "/api/chat", { body, headers: { "Idempotency-Key": key } })) {
       if (event === "message") {
         if ($("text").value.trim() === content) $("text").value = "";
         fit();
+        clearFiles();
         if (!id) {
           const waiting = open === null;
           replies.delete(null);

@@ -30,6 +30,7 @@ class Rows {
     if (reset) for (const id of [...this.rows.keys()]) if (!wanted.has(id)) this.remove(id);
     for (const item of items) {
       const element = this.rows.get(item.id)?.element ?? this.template.cloneNode(true);
+      element.dataset.id = item.id;
       const [place, tie] = item.cursor.split("_");
       this.rows.set(item.id, { item, element, place: Number(place), tie });
       this.fill(element, item);
@@ -59,6 +60,10 @@ class Rows {
 
   get(id) {
     return this.rows.get(id)?.item;
+  }
+
+  element(id) {
+    return this.rows.get(id)?.element;
   }
 
   remove(id) {
@@ -153,8 +158,14 @@ export class Messages extends Rows {
     return Number(a) - Number(b);
   }
 
-  fill(element, { role, content, html, created_at }) {
+  fill(element, { role, content, html, attachments, rating, created_at }) {
     element.className = role;
+    element.querySelector(".files").replaceChildren(...attachments.map((file) => this.fileOf(file)));
+    for (const [name, value] of [["good", 1], ["bad", -1]]) {
+      const button = element.querySelector(`[data-do=${name}]`);
+      button.hidden = role === "user";
+      button.setAttribute("aria-pressed", rating === value);
+    }
     element.querySelector(".who").textContent = `${SPEAKERS[role]}: `;
     const text = element.querySelector(".content");
     text.classList.toggle("rendered", html !== null);
@@ -163,10 +174,18 @@ export class Messages extends Rows {
     tell(element.querySelector("time"), created_at);
   }
 
+  fileOf({ id, name, size_bytes }) {
+    const row = document.getElementById("file-template").content.firstElementChild.cloneNode(true);
+    row.firstElementChild.textContent = `${name} (${size_bytes.toLocaleString()} bytes)`;
+    Object.assign(row.firstElementChild.dataset, { do: "save", file: id, name });
+    return row;
+  }
+
   /** Return an element for a reply that is still being written; it stands in no order yet. */
   pending() {
     const element = this.template.cloneNode(true);
     element.className = "assistant pending";
+    element.querySelector(".tools").remove();
     element.querySelector(".who").textContent = "Reply: ";
     return element;
   }

@@ -1,20 +1,26 @@
 // Which element does what.
 
 import { go, show } from "./address.js";
-import { token } from "./api.js";
+import { save, token } from "./api.js";
 import { attempt } from "./attempts.js";
 import { fit, send } from "./composer.js";
 import { $ } from "./elements.js";
+import { attach } from "./files.js";
 import { follow } from "./live.js";
 import { archive, move, pin, remove, rename, restore } from "./manage.js";
+import { act } from "./messages.js";
+import { moreHits, search } from "./search.js";
 import { enter, signIn, start, takeLink } from "./session.js";
+import { makeShare, showShares } from "./share.js";
 import { listen, showShortcuts } from "./shortcuts.js";
 import { choose, moreConversations, newConversation } from "./sidebar.js";
 import { moreMessages, pageUpwards } from "./thread.js";
 
+let typing = 0;
+
 $("new").addEventListener("click", attempt(newConversation));
 $("more-conversations").addEventListener("click", attempt(moreConversations));
-$("more-messages").addEventListener("click", attempt(moreMessages));
+$("more-messages").addEventListener("click", attempt(() => moreMessages()));
 $("rename").addEventListener("click", attempt(rename));
 $("delete").addEventListener("click", attempt(remove));
 $("restore").addEventListener("click", attempt(() => restore()));
@@ -23,6 +29,18 @@ $("archive").addEventListener("click", attempt(archive));
 $("tenant").addEventListener("change", attempt(move));
 for (const button of $("lists").children) button.addEventListener("click", attempt(() => choose(button.dataset.list)));
 $("composer").addEventListener("submit", attempt(send));
+$("attach").addEventListener("click", () => $("file").click());
+$("file").addEventListener("change", attempt(attach));
+$("messages").addEventListener("click", attempt(act));
+$("share").addEventListener("click", attempt(showShares));
+$("make-share").addEventListener("click", attempt(makeShare));
+$("export").addEventListener("click", attempt(() => save("/api/export", "conversations.jsonl")));
+$("query").addEventListener("input", () => {
+  clearTimeout(typing);
+  typing = setTimeout(attempt(search), 250);
+});
+$("search").addEventListener("submit", attempt(search));
+$("more-hits").addEventListener("click", attempt(moreHits));
 $("show-shortcuts").addEventListener("click", showShortcuts);
 $("sign-out").addEventListener("click", () => signIn());
 $("keep-session").addEventListener("click", () => ($("link").hidden = true));

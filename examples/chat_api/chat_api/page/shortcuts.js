@@ -8,6 +8,7 @@ const mac = navigator.platform.startsWith("Mac");
 const main = mac ? "⌘" : "Ctrl";
 
 const SHORTCUTS = [
+  { keys: [main, "K"], code: "KeyK", what: "Search", action: () => $("query").focus() },
   { keys: [main, "Shift", "O"], code: "KeyO", what: "Begin a conversation", action: newConversation },
   { keys: ["Alt", "↑"], code: "ArrowUp", what: "Open the conversation above", action: () => step(-1) },
   { keys: ["Alt", "↓"], code: "ArrowDown", what: "Open the conversation below", action: () => step(1) },

@@ -10,7 +10,7 @@ import { drawSidebar, sidebar } from "./sidebar.js";
 export const thread = new Messages($("messages"), $("message-template"));
 export const replies = new Map(); // conversation id (null: one that begins) -> the element of the reply being written
 let loaded = false; // whether its messages were asked for and came
-let paging = false;
+let paging = null; // the page that is being asked for
 
 export function clearThread() {
   thread.clear();
@@ -72,26 +72,35 @@ export async function gone(error) {
   report(error);
 }
 
-export async function moreMessages() {
-  if (paging) return;
-  paging = true;
-  try {
-    const id = open;
-    const page = await call("GET", `/api/conversations/${id}/messages?before=${thread.first}`);
-    if (id !== open) return;
-    const scrolled = $("thread").scrollHeight - $("thread").scrollTop;
-    thread.put(page.items);
-    $("more-messages").hidden = !page.more;
-    $("thread").scrollTop = $("thread").scrollHeight - scrolled;
-    if (!page.more) $("thread").focus();
-  } finally {
-    paging = false;
-  }
+/** Show earlier messages; a page that is being asked for already is that one. */
+export function moreMessages(limit = 50) {
+  return (paging ??= pageBefore(limit).finally(() => (paging = null)));
+}
+
+async function pageBefore(limit) {
+  const id = open;
+  const page = await call("GET", `/api/conversations/${id}/messages?limit=${limit}&before=${thread.first}`);
+  if (id !== open) return;
+  const scrolled = $("thread").scrollHeight - $("thread").scrollTop;
+  thread.put(page.items);
+  $("more-messages").hidden = !page.more;
+  $("thread").scrollTop = $("thread").scrollHeight - scrolled;
+}
+
+/** Go to a message, through as many pages as it takes. */
+export async function seek(message) {
+  const id = open;
+  while (id === open && !thread.has(message) && !$("more-messages").hidden) await moreMessages(100);
+  const element = id === open && thread.element(message);
+  if (!element) return;
+  element.tabIndex = -1;
+  element.focus({ preventScroll: true });
+  element.scrollIntoView({ block: "center" });
 }
 
 /** Ask for earlier messages before somebody who scrolls up comes to the first. */
 export function pageUpwards() {
-  const seen = ([entry]) => entry.isIntersecting && attempt(moreMessages)();
+  const seen = ([entry]) => entry.isIntersecting && attempt(() => moreMessages())();
   new IntersectionObserver(seen, { root: $("thread"), rootMargin: "600px 0px 0px" }).observe($("more-messages"));
 }
 

@@ -1,0 +1,199 @@
+"""The statements about what is said: messages, their files and ratings, and the turns that they make.
+
+As those of :mod:`chat_api.store`, each sees its user's rows whatever it asks for.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import NamedTuple
+from uuid import UUID
+
+from pydantic import BaseModel, Field
+from sqlalchemy import exists, func, select, update
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from chat_api import store
+from chat_api.markdown import to_html
+from chat_api.problems import ProblemError
+from chat_schema.models import Attachment, Conversation, Feedback, Message, MessageRole
+from chat_schema.models.feedback import Rating
+from chat_schema.queries import MessagePosition, append_message, reply_key, thread_backwards
+
+TITLE_LENGTH = 60
+
+
+class AttachmentOut(BaseModel):
+    """One attachment."""
+
+    id: UUID
+    conversation_id: UUID
+    message_id: UUID | None
+    name: str
+    media_type: str
+    size_bytes: int
+    created_at: datetime
+
+    @classmethod
+    def of(cls, attachment: Attachment) -> AttachmentOut:
+        """Return what a client sees of ``attachment``."""
+        return cls.model_validate(attachment, from_attributes=True)
+
+
+@dataclass(frozen=True)
+class Around:
+    """What stands around messages, by their ids."""
+
+    files: Mapping[UUID, Sequence[Attachment]] = field(default_factory=dict)
+    ratings: Mapping[UUID, Rating] = field(default_factory=dict)
+
+
+class MessageOut(BaseModel):
+    """One message."""
+
+    id: UUID
+    conversation_id: UUID
+    role: MessageRole
+    content: str
+    html: str | None = Field(description="A reply as HTML that is safe to show; null: show `content` as text")
+    attachments: list[AttachmentOut]
+    rating: Rating | None
+    created_at: datetime
+    cursor: str
+
+    @classmethod
+    def of(cls, message: Message, around: Around | None = None) -> MessageOut:
+        """Return what a client sees of ``message``. Rendering takes its time: call it in no event loop."""
+        around = around or Around()
+        return cls(
+            id=message.id,
+            conversation_id=message.conversation_id,
+            role=message.role,
+            content=message.content,
+            html=to_html(message.content) if message.role in ("assistant", "agent") else None,
+            attachments=[AttachmentOut.of(one) for one in around.files.get(message.id, ())],
+            rating=around.ratings.get(message.id),
+            created_at=message.created_at,
+            cursor=store.cursor_of(message),
+        )
+
+
+async def look_around(session: AsyncSession, messages: Sequence[Message]) -> Around:
+    """Return what stands around ``messages``, however many, by a statement for each kind."""
+    ids = [message.id for message in messages]
+    files = defaultdict(list)
+    attached = select(Attachment).where(Attachment.message_id.in_(ids))
+    for attachment in await session.scalars(attached.order_by(Attachment.created_at, Attachment.id)):
+        files[attachment.message_id].append(attachment)
+    rated = select(Feedback.message_id, Feedback.rating).where(Feedback.message_id.in_(ids))
+    return Around(files, dict((await session.execute(rated)).all()))
+
+
+async def get_message(session: AsyncSession, message_id: UUID) -> Message:
+    """Return one message; raises the problem 404."""
+    message = await session.get(Message, message_id)
+    if message is None:
+        raise ProblemError(404, "You have no such message.")
+    return message
+
+
+async def list_messages(
+    session: AsyncSession, conversation_id: UUID, limit: int, before: str | None = None
+) -> Sequence[Message]:
+    """Return the last messages of a conversation, or the last before a cursor, oldest first; raises the problem 404."""
+    await store.get_conversation(session, conversation_id)
+    end = None if before is None else store.message_place(before)
+    return (await session.scalars(thread_backwards(conversation_id, before=end, limit=limit))).all()[::-1]
+
+
+class Said(NamedTuple):
+    """What the user says and where: in a conversation, or to begin one, of a tenant or personal."""
+
+    conversation_id: UUID | None
+    tenant_id: UUID | None
+    content: str
+    key: str
+    attachment_ids: Sequence[UUID] = ()
+
+
+class Turn(NamedTuple):
+    """A stored question, what was said up to it (itself last), and its answer if it has one."""
+
+    question: Message
+    history: Sequence[Message]
+    answer: Message | None
+
+
+async def store_question(session: AsyncSession, user_id: UUID, said: Said, history: int) -> Turn:
+    """Store what the user said, once for each key; the first message names a conversation that has no name.
+
+    Raises the problems 403 and 404, and 409 where the key was used for something else.
+    """
+    if said.conversation_id is None:
+        conversation = await _begun_by(session, user_id, said)
+    else:
+        conversation = await store.get_conversation(session, said.conversation_id)
+        store.refuse_trashed(conversation)
+    if conversation.title == store.DEFAULT_TITLE and not await session.scalar(
+        select(exists().where(Message.conversation_id == conversation.id))
+    ):
+        conversation.title = _title(said.content)
+    once = append_message(conversation.id, user_id, "user", said.content, key=said.key)
+    question: Message | None = await session.scalar(once)
+    if question is None or question.content != said.content:
+        raise ProblemError(
+            409, "This Idempotency-Key was used for another message. Take a new one.", kind="idempotency-key-reused"
+        )
+    await send_along(session, question, said.attachment_ids)
+    earlier = thread_backwards(conversation.id, before=MessagePosition.of(question), limit=history - 1)
+    before = (await session.scalars(earlier)).all()[::-1]
+    answer = await session.scalar(select(Message).where(Message.idempotency_key == reply_key(said.key)))
+    return Turn(question, [*before, question], answer)
+
+
+async def _begun_by(session: AsyncSession, user_id: UUID, said: Said) -> Conversation:
+    """Return the conversation that the message with this key began, or begin it."""
+    # One request with this key at a time: the second one finds what the first one began.
+    await session.execute(select(func.pg_advisory_xact_lock(func.hashtextextended(f"{user_id}/{said.key}", 0))))
+    of_key = select(Message.conversation_id).where(Message.user_id == user_id, Message.idempotency_key == said.key)
+    begun = await session.scalar(of_key)
+    if begun is not None:
+        return await store.get_conversation(session, begun)
+    return await store.create_conversation(session, user_id, None, said.tenant_id)
+
+
+async def store_answer(session: AsyncSession, question: Message, content: str, key: str) -> Message:
+    """Store the reply to ``question``, or return the one that another process stored first."""
+    row = append_message(question.conversation_id, question.user_id, "assistant", content, key=reply_key(key))
+    return (await session.scalars(row)).one()
+
+
+async def send_along(session: AsyncSession, message: Message, attachment_ids: Collection[UUID]) -> None:
+    """Give a message its files; raises the problem 409 for one that is not there, or that another message has."""
+    if not attachment_ids:
+        return
+    sent = update(Attachment).where(
+        Attachment.id.in_(attachment_ids),
+        Attachment.conversation_id == message.conversation_id,
+        Attachment.message_id.is_(None) | (Attachment.message_id == message.id),
+    )
+    taken = await session.scalars(sent.values(message_id=message.id).returning(Attachment.id))
+    if len(taken.all()) < len(set(attachment_ids)):
+        raise ProblemError(409, "A file is not there, or was sent already. Add it again.", kind="no-such-file")
+
+
+async def storage_keys(session: AsyncSession, conversation_id: UUID) -> Sequence[str]:
+    """Return the names by which the bytes of a conversation's files are kept."""
+    keys = select(Attachment.storage_key).where(Attachment.conversation_id == conversation_id)
+    return (await session.scalars(keys)).all()
+
+
+def _title(content: str) -> str:
+    line = re.sub(r"\s+", " ", content).strip()
+    if len(line) <= TITLE_LENGTH:
+        return line or store.DEFAULT_TITLE
+    return line[:TITLE_LENGTH].rsplit(" ", 1)[0] + "…"
