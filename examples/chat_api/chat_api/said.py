@@ -85,10 +85,11 @@ class MessageOut(BaseModel):
 async def look_around(session: AsyncSession, messages: Sequence[Message]) -> Around:
     """Return what stands around ``messages``, however many, by a statement for each kind."""
     ids = [message.id for message in messages]
-    files = defaultdict(list)
+    files: dict[UUID, list[Attachment]] = defaultdict(list)
     attached = select(Attachment).where(Attachment.message_id.in_(ids))
     for attachment in await session.scalars(attached.order_by(Attachment.created_at, Attachment.id)):
-        files[attachment.message_id].append(attachment)
+        if attachment.message_id is not None:
+            files[attachment.message_id].append(attachment)
     rated = select(Feedback.message_id, Feedback.rating).where(Feedback.message_id.in_(ids))
     return Around(files, dict((await session.execute(rated)).all()))
 

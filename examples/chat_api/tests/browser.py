@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -142,6 +143,22 @@ class Page:
     def complaints(self) -> list[str]:
         """Return what the browser's console says, of refused scripts for one."""
         return [entry["message"] for entry in self.driver.get_log("browser")]  # type: ignore[no-untyped-call]
+
+    def axe(self) -> list[str]:
+        """Return what axe-core complains of, now and as the page is."""
+        spec = importlib.util.find_spec("axe_core_python")
+        assert spec is not None
+        assert spec.submodule_search_locations
+        self.driver.execute_script(Path(spec.submodule_search_locations[0], "axe.min.js").read_text("utf-8"))
+        found = self.driver.execute_async_script(
+            "axe.run().then(r => arguments[0](r.violations.flatMap(v => v.nodes.map(n => v.id + ': ' + n.html))))"
+        )
+        return list(found)
+
+    def downloads_to(self, folder: Path) -> None:
+        self.driver.execute_cdp_cmd(
+            "Browser.setDownloadBehavior", {"behavior": "allow", "downloadPath": str(folder), "eventsEnabled": False}
+        )
 
     def looks(self, *, dark: bool = False, still: bool = False, width: int = 0, height: int = 844) -> None:
         """Change what the page can know of its reader."""

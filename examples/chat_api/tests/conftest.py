@@ -34,9 +34,10 @@ def server() -> Iterator[embedded.Server]:
 
 
 @pytest.fixture(scope="session")
-def settings(server: embedded.Server) -> Settings:
+def settings(server: embedded.Server, tmp_path_factory: pytest.TempPathFactory) -> Settings:
     url = local.prepare(server.url())
-    return Settings(url, secret="a secret of the tests, long enough for HS256", seconds_a_word=0.002)
+    files = str(tmp_path_factory.mktemp("files"))
+    return Settings(url, secret="a secret of the tests, long enough for HS256", files=files, seconds_a_word=0.002)
 
 
 @dataclasses.dataclass(frozen=True)

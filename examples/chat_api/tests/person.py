@@ -75,6 +75,14 @@ class Person:
         with self.http.stream("POST", "/api/chat", json=body, headers=headers) as response:
             yield response
 
+    def adds(self, conversation_id: str, name: str, content: bytes, **more: Any) -> dict[str, Any]:
+        """Add a file to a conversation."""
+        path = f"/api/conversations/{conversation_id}/attachments"
+        answer = self.http.post(path, content=content, params={"name": name, **more})
+        assert answer.status_code == 201, answer.text
+        attachment: dict[str, Any] = answer.json()
+        return attachment
+
     def deletes(self, conversation_id: str) -> None:
         """Delete a conversation for good: by way of the trash."""
         for forever in (False, True):

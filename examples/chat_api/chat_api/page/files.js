@@ -38,7 +38,7 @@ function draw() {
 function rowOf({ id, name }) {
   const row = $("file-template").content.firstElementChild.cloneNode(true);
   const button = row.firstElementChild;
-  button.textContent = `${name} ×`;
+  button.textContent = `${name} ✕`;
   button.setAttribute("aria-label", `Leave out ${name}`);
   button.onclick = attempt(async () => {
     await call("DELETE", `/api/attachments/${id}`);
