@@ -61,6 +61,7 @@ class ConversationOut(BaseModel):
     archived_at: datetime | None
     pinned_at: datetime | None
     deleted_at: datetime | None = Field(description="Since when it is in the trash")
+    branched: bool = Field(description="Whether messages have versions: what is shown is one branch of several")
     unread: int = Field(description="Replies that were not shown yet, counted to 100")
     cursor: str
 
@@ -77,6 +78,7 @@ class ConversationOut(BaseModel):
             archived_at=conversation.archived_at,
             pinned_at=conversation.pinned_at,
             deleted_at=conversation.deleted_at,
+            branched=conversation.head_message_id is not None,
             unread=unread,
             cursor=store.cursor_of(conversation),
         )

@@ -14,7 +14,7 @@ from typing import NamedTuple
 from uuid import UUID
 
 from pydantic import BaseModel, Field
-from sqlalchemy import exists, func, select, update
+from sqlalchemy import exists, func, select, text, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from chat_api import store
@@ -22,9 +22,17 @@ from chat_api.markdown import to_html
 from chat_api.problems import ProblemError
 from chat_schema.models import Attachment, Conversation, Feedback, Message, MessageRole
 from chat_schema.models.feedback import Rating
-from chat_schema.queries import MessagePosition, append_message, reply_key, thread_backwards
+from chat_schema.queries import append_message, branch, reply_key, switch_branch
 
 TITLE_LENGTH = 60
+
+# Only a conversation that has branched is asked, and each of its messages for what stands in its place.
+VERSIONS = text(
+    "SELECT m.id, ARRAY(SELECT s.id FROM chat_internal.siblings(m.conversation_id, m.id) AS s"
+    " ORDER BY s.created_at, s.seq) AS versions"
+    " FROM public.messages AS m JOIN public.conversations AS c ON c.id = m.conversation_id"
+    " WHERE m.id = ANY (CAST(:messages AS uuid[])) AND c.head_message_id IS NOT NULL"
+)
 
 
 class AttachmentOut(BaseModel):
@@ -50,6 +58,7 @@ class Around:
 
     files: Mapping[UUID, Sequence[Attachment]] = field(default_factory=dict)
     ratings: Mapping[UUID, Rating] = field(default_factory=dict)
+    versions: Mapping[UUID, Sequence[UUID]] = field(default_factory=dict)
 
 
 class MessageOut(BaseModel):
@@ -62,6 +71,7 @@ class MessageOut(BaseModel):
     html: str | None = Field(description="A reply as HTML that is safe to show; null: show `content` as text")
     attachments: list[AttachmentOut]
     rating: Rating | None
+    versions: list[UUID] = Field(description="What stands in its place on any branch, itself too; empty: no other")
     created_at: datetime
     cursor: str
 
@@ -77,6 +87,7 @@ class MessageOut(BaseModel):
             html=to_html(message.content) if message.role in ("assistant", "agent") else None,
             attachments=[AttachmentOut.of(one) for one in around.files.get(message.id, ())],
             rating=around.ratings.get(message.id),
+            versions=list(around.versions.get(message.id, ())),
             created_at=message.created_at,
             cursor=store.cursor_of(message),
         )
@@ -91,7 +102,10 @@ async def look_around(session: AsyncSession, messages: Sequence[Message]) -> Aro
         if attachment.message_id is not None:
             files[attachment.message_id].append(attachment)
     rated = select(Feedback.message_id, Feedback.rating).where(Feedback.message_id.in_(ids))
-    return Around(files, dict((await session.execute(rated)).all()))
+    ratings = dict((await session.execute(rated)).all())
+    found = await session.execute(VERSIONS, {"messages": ids})
+    versions = {message_id: alternatives for message_id, alternatives in found if len(alternatives) > 1}
+    return Around(files, ratings, versions)
 
 
 async def get_message(session: AsyncSession, message_id: UUID) -> Message:
@@ -103,12 +117,28 @@ async def get_message(session: AsyncSession, message_id: UUID) -> Message:
 
 
 async def list_messages(
-    session: AsyncSession, conversation_id: UUID, limit: int, before: str | None = None
+    session: AsyncSession, conversation_id: UUID, limit: int, before: UUID | None = None
 ) -> Sequence[Message]:
-    """Return the last messages of a conversation, or the last before a cursor, oldest first; raises the problem 404."""
+    """Return the last messages of the branch that is shown, or the last before one; raises the problem 404."""
     await store.get_conversation(session, conversation_id)
-    end = None if before is None else store.message_place(before)
-    return (await session.scalars(thread_backwards(conversation_id, before=end, limit=limit))).all()[::-1]
+    return (await session.scalars(branch(conversation_id, before=before, limit=limit))).all()[::-1]
+
+
+async def show_branch(session: AsyncSession, user_id: UUID, conversation_id: UUID, message_id: UUID) -> Conversation:
+    """Show the branch of a message; raises the problems 404 and 409."""
+    conversation = await store.get_conversation(session, conversation_id)
+    store.refuse_trashed(conversation)
+    await _message_in(session, conversation_id, message_id)
+    await session.execute(switch_branch(conversation_id, user_id, message_id))
+    await session.refresh(conversation)
+    return conversation
+
+
+async def _message_in(session: AsyncSession, conversation_id: UUID, message_id: UUID) -> Message:
+    message = await get_message(session, message_id)
+    if message.conversation_id != conversation_id:
+        raise ProblemError(404, "You have no such message.")
+    return message
 
 
 class Said(NamedTuple):
@@ -119,14 +149,16 @@ class Said(NamedTuple):
     content: str
     key: str
     attachment_ids: Sequence[UUID] = ()
+    instead_of: UUID | None = None
 
 
 class Turn(NamedTuple):
-    """A stored question, what was said up to it (itself last), and its answer if it has one."""
+    """A stored question, what was said up to it (itself last), its answer if it has one, and which one that replaces."""
 
     question: Message
     history: Sequence[Message]
     answer: Message | None
+    instead_of: UUID | None = None
 
 
 async def store_question(session: AsyncSession, user_id: UUID, said: Said, history: int) -> Turn:
@@ -143,17 +175,34 @@ async def store_question(session: AsyncSession, user_id: UUID, said: Said, histo
         select(exists().where(Message.conversation_id == conversation.id))
     ):
         conversation.title = _title(said.content)
-    once = append_message(conversation.id, user_id, "user", said.content, key=said.key)
+    if said.instead_of is not None:
+        await _message_in(session, conversation.id, said.instead_of)
+    once = append_message(conversation.id, user_id, "user", said.content, key=said.key, instead_of=said.instead_of)
     question: Message | None = await session.scalar(once)
     if question is None or question.content != said.content:
         raise ProblemError(
             409, "This Idempotency-Key was used for another message. Take a new one.", kind="idempotency-key-reused"
         )
     await send_along(session, question, said.attachment_ids)
-    earlier = thread_backwards(conversation.id, before=MessagePosition.of(question), limit=history - 1)
+    earlier = branch(conversation.id, before=question.id, limit=history - 1)
     before = (await session.scalars(earlier)).all()[::-1]
-    answer = await session.scalar(select(Message).where(Message.idempotency_key == reply_key(said.key)))
-    return Turn(question, [*before, question], answer)
+    return Turn(question, [*before, question], await _answer_of(session, user_id, said.key))
+
+
+async def repeat_question(session: AsyncSession, user_id: UUID, message_id: UUID, key: str, history: int) -> Turn:
+    """Return the question that a reply answers, for another reply; raises the problems 404 and 409."""
+    reply = await get_message(session, message_id)
+    store.refuse_trashed(await store.get_conversation(session, reply.conversation_id))
+    before = (await session.scalars(branch(reply.conversation_id, before=reply.id, limit=history))).all()[::-1]
+    if reply.role not in ("assistant", "agent") or not before or before[-1].role != "user":
+        raise ProblemError(409, "Only a reply to what you said can be made again.", kind="no-reply-to-you")
+    return Turn(before[-1], before, await _answer_of(session, user_id, key), instead_of=reply.id)
+
+
+async def _answer_of(session: AsyncSession, user_id: UUID, key: str) -> Message | None:
+    of_key = select(Message).where(Message.user_id == user_id, Message.idempotency_key == reply_key(key))
+    answer: Message | None = await session.scalar(of_key)
+    return answer
 
 
 async def _begun_by(session: AsyncSession, user_id: UUID, said: Said) -> Conversation:
@@ -167,9 +216,21 @@ async def _begun_by(session: AsyncSession, user_id: UUID, said: Said) -> Convers
     return await store.create_conversation(session, user_id, None, said.tenant_id)
 
 
-async def store_answer(session: AsyncSession, question: Message, content: str, key: str) -> Message:
-    """Store the reply to ``question``, or return the one that another process stored first."""
-    row = append_message(question.conversation_id, question.user_id, "assistant", content, key=reply_key(key))
+async def store_answer(session: AsyncSession, turn: Turn, content: str, key: str) -> Message:
+    """Store the reply of a turn, or return the one that another process stored first."""
+    question = turn.question
+    conversation = await session.get(Conversation, question.conversation_id)
+    if turn.instead_of is None and conversation and conversation.head_message_id not in (None, question.id):
+        # Its user looks at another branch by now: a reply continues the one that is shown.
+        await session.execute(switch_branch(question.conversation_id, question.user_id, question.id))
+    row = append_message(
+        question.conversation_id,
+        question.user_id,
+        "assistant",
+        content,
+        key=reply_key(key),
+        instead_of=turn.instead_of,
+    )
     return (await session.scalars(row)).one()
 
 

@@ -70,20 +70,30 @@ class Turns:
 
     async def take(self, user_id: UUID, spoken: said.Said) -> Reply:
         """Store what the user says, once for each key, and return its reply; raises what :mod:`said` raises."""
-        key = spoken.key
         async with self._acting(user_id) as session:
             turn = await said.store_question(session, user_id, spoken, HISTORY)
-            around = await said.look_around(session, [turn.question, *([turn.answer] if turn.answer else [])])
-        under_way = self._under_way.get((user_id, key))
+            around = await said.look_around(session, _of(turn))
+        return await self._reply_to(turn, around, spoken.key)
+
+    async def take_again(self, user_id: UUID, message_id: UUID, key: str) -> Reply:
+        """Return another reply instead of one, once for each key; raises what :mod:`said` raises."""
+        async with self._acting(user_id) as session:
+            turn = await said.repeat_question(session, user_id, message_id, key, HISTORY)
+            around = await said.look_around(session, _of(turn))
+        return await self._reply_to(turn, around, key)
+
+    async def _reply_to(self, turn: said.Turn, around: said.Around, key: str) -> Reply:
+        question = turn.question
+        under_way = self._under_way.get((question.user_id, key))
         if under_way is not None:
             return under_way
-        reply = Reply(turn.question)
-        reply.add("message", MessageOut.of(turn.question, around))
+        reply = Reply(question)
+        reply.add("message", MessageOut.of(question, around))
         if turn.answer is not None:
             reply.add("done", await asyncio.to_thread(MessageOut.of, turn.answer, around), last=True)
             return reply
-        self._live.announce(user_id, turn.question.conversation_id)
-        self._under_way[user_id, key] = reply
+        self._live.announce(question.user_id, question.conversation_id)
+        self._under_way[question.user_id, key] = reply
         task = asyncio.create_task(self._answer(reply, turn, key))
         self._tasks.add(task)  # the loop itself keeps only a weak reference
         task.add_done_callback(self._tasks.discard)
@@ -106,9 +116,10 @@ class Turns:
             if not (content := storable("".join(parts))):
                 raise no_reply("The reply was empty.")
             async with self._acting(question.user_id) as session:
-                answer = await said.store_answer(session, question, content, key)
+                answer = await said.store_answer(session, turn, content, key)
+                around = await said.look_around(session, [answer])
             self._live.announce(question.user_id, question.conversation_id)
-            reply.add("done", await asyncio.to_thread(MessageOut.of, answer), last=True)
+            reply.add("done", await asyncio.to_thread(MessageOut.of, answer, around), last=True)
         except ProblemError as error:
             reply.add("error", error.problem, last=True)
         except TimeoutError:
@@ -121,3 +132,7 @@ class Turns:
             raise
         finally:
             del self._under_way[question.user_id, key]
+
+
+def _of(turn: said.Turn) -> list[Message]:
+    return [turn.question] if turn.answer is None else [turn.question, turn.answer]

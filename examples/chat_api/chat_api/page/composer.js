@@ -8,36 +8,63 @@ import { attached, clearFiles } from "./files.js";
 import { drawThread, keepingPlace, markRead, replies, thread } from "./thread.js";
 
 let draft = null; // what is being sent: its key stays the same until it is stored and answered
+let edited = null; // the message whose place the next one takes
 
 export async function send() {
   const content = $("text").value.trim();
   if (!content || replies.has(open)) return;
-  if (draft?.id !== open || draft.content !== content) draft = { id: open, content, key: newKey() };
+  if (draft?.id !== open || draft.content !== content || draft.instead_of !== edited) {
+    draft = { id: open, content, key: newKey(), instead_of: edited };
+  }
   draft.files = attached();
   await deliver(draft);
+}
+
+/** Write a message anew: it becomes another version, and what was said after it stays with the old one. */
+export function edit(message) {
+  edited = message?.id ?? null;
+  $("editing").hidden = !message;
+  $("text").value = message?.content ?? "";
+  fit();
+  $("text").focus();
+}
+
+/** Have a reply made again. */
+export async function repeat({ id }) {
+  if (!replies.has(open)) await deliver({ id: open, again: id, key: newKey() });
+}
+
+function ask({ id, content, files, instead_of, again, key }) {
+  const headers = { "Idempotency-Key": key };
+  if (again) return events("POST", `/api/messages/${again}/again`, { headers });
+  const body = { conversation_id: id, content, instead_of, attachment_ids: files };
+  if (!id) body.tenant_id = $("where").value || null;
+  return events("POST", "/api/chat", { body, headers });
 }
 
 /** Send it and follow the reply; in no conversation (`id` null), the service begins one. */
 async function deliver(sent) {
   const element = thread.pending();
   const text = element.querySelector(".content").appendChild(new Text());
-  let { id, content, key, files } = sent;
+  let id = sent.id;
   replies.set(id, element);
   drawThread();
   try {
-    const body = { conversation_id: id, content, attachment_ids: files, ...(id ? {} : { tenant_id: $("where").value || null }) };
-    for await (const { event, data } of events("POST", "/api/chat", { body, headers: { "Idempotency-Key": key } })) {
+    for await (const { event, data } of ask(sent)) {
       if (event === "message") {
-        if ($("text").value.trim() === content) $("text").value = "";
-        fit();
-        clearFiles();
+        if (!sent.again) taken(sent);
         if (!id) {
           const waiting = open === null;
           replies.delete(null);
           replies.set((id = sent.id = data.conversation_id), element);
           if (waiting) await go(`/c/${id}`);
         }
-        if (id === open) keepingPlace(true, () => thread.put([data]));
+        if (id === open) {
+          keepingPlace(true, () => {
+            thread.dropFrom(sent.again ?? sent.instead_of);
+            thread.put([data]);
+          });
+        }
       } else if (event === "delta") {
         const speak = () => text.appendData(data.text);
         if (id === open) keepingPlace(false, speak);
@@ -62,6 +89,15 @@ async function deliver(sent) {
   } finally {
     drawThread();
   }
+}
+
+/** Empty the box of what is stored now. */
+function taken({ content }) {
+  if ($("text").value.trim() === content) $("text").value = "";
+  edited = null;
+  $("editing").hidden = true;
+  fit();
+  clearFiles();
 }
 
 export function fit() {

@@ -158,8 +158,14 @@ export class Messages extends Rows {
     return Number(a) - Number(b);
   }
 
-  fill(element, { role, content, html, attachments, rating, created_at }) {
+  fill(element, { id, role, content, html, attachments, rating, versions, created_at }) {
     element.className = role;
+    element.querySelector("[data-do=edit]").hidden = role !== "user";
+    element.querySelector("[data-do=again]").hidden = role !== "assistant" && role !== "agent";
+    element.querySelector(".versions").hidden = versions.length < 2;
+    element.querySelector(".version").textContent = `${versions.indexOf(id) + 1} of ${versions.length}`;
+    element.querySelector("[data-do=previous]").disabled = versions[0] === id;
+    element.querySelector("[data-do=next]").disabled = versions.at(-1) === id;
     element.querySelector(".files").replaceChildren(...attachments.map((file) => this.fileOf(file)));
     for (const [name, value] of [["good", 1], ["bad", -1]]) {
       const button = element.querySelector(`[data-do=${name}]`);
@@ -190,8 +196,10 @@ export class Messages extends Rows {
     return element;
   }
 
-  get first() {
-    return this.sorted()[0]?.item.cursor;
+  /** Drop a message and all that follow, but for those of `kept`. */
+  dropFrom(id, kept = []) {
+    const rest = this.ids().slice(id && this.has(id) ? this.ids().indexOf(id) : this.size);
+    for (const each of rest) if (!kept.some((item) => item.id === each)) this.remove(each);
   }
 
   get last() {

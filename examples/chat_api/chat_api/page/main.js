@@ -3,7 +3,7 @@
 import { go, show } from "./address.js";
 import { save, token } from "./api.js";
 import { attempt } from "./attempts.js";
-import { fit, send } from "./composer.js";
+import { edit, fit, send } from "./composer.js";
 import { $ } from "./elements.js";
 import { attach } from "./files.js";
 import { follow } from "./live.js";
@@ -29,6 +29,7 @@ $("archive").addEventListener("click", attempt(archive));
 $("tenant").addEventListener("change", attempt(move));
 for (const button of $("lists").children) button.addEventListener("click", attempt(() => choose(button.dataset.list)));
 $("composer").addEventListener("submit", attempt(send));
+$("keep").addEventListener("click", () => edit(null));
 $("attach").addEventListener("click", () => $("file").click());
 $("file").addEventListener("change", attempt(attach));
 $("messages").addEventListener("click", attempt(act));

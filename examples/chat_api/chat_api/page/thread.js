@@ -48,7 +48,10 @@ export async function refreshThread({ toEnd = false } = {}) {
     sidebar.put([conversation]);
     drawSidebar();
     const gap = loaded && page.more && !page.items.some((item) => thread.has(item.id)); // after a long time away
-    keepingPlace(toEnd, () => thread.put(page.items, { reset: gap }));
+    keepingPlace(toEnd, () => {
+      if (conversation.branched) thread.dropFrom(page.items[0]?.id, page.items);
+      thread.put(page.items, { reset: gap });
+    });
     if (gap || !loaded) $("more-messages").hidden = !page.more;
     loaded = true;
     drawThread();
@@ -72,6 +75,14 @@ export async function gone(error) {
   report(error);
 }
 
+/** Show another branch. */
+export async function showBranch(message) {
+  await call("POST", `/api/conversations/${open}/branch`, { message_id: message });
+  thread.clear();
+  loaded = false;
+  await refreshThread({ toEnd: true });
+}
+
 /** Show earlier messages; a page that is being asked for already is that one. */
 export function moreMessages(limit = 50) {
   return (paging ??= pageBefore(limit).finally(() => (paging = null)));
@@ -79,7 +90,7 @@ export function moreMessages(limit = 50) {
 
 async function pageBefore(limit) {
   const id = open;
-  const page = await call("GET", `/api/conversations/${id}/messages?limit=${limit}&before=${thread.first}`);
+  const page = await call("GET", `/api/conversations/${id}/messages?limit=${limit}&before=${thread.ids()[0]}`);
   if (id !== open) return;
   const scrolled = $("thread").scrollHeight - $("thread").scrollTop;
   thread.put(page.items);
