@@ -27,7 +27,7 @@ Name = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=r"
 
 
 routes = APIRouter(prefix="/api", responses=declared(401, 422, 500, 503))
-_bytes = {"requestBody": {"required": True, "content": {"application/octet-stream": {"schema": {"type": "string"}}}}}
+_bytes = {"requestBody": {"content": {"application/octet-stream": {"schema": {"type": "string"}}}}}
 
 
 @routes.post(

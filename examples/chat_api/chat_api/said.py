@@ -153,7 +153,7 @@ class Said(NamedTuple):
 
 
 class Turn(NamedTuple):
-    """A stored question, what was said up to it (itself last), its answer if it has one, and which one that replaces."""
+    """A stored question, what was said up to it (itself last), its answer if it has one, and the one it replaces."""
 
     question: Message
     history: Sequence[Message]

@@ -92,7 +92,7 @@ routes = APIRouter(prefix="/api", responses=declared(422, 500, 503))
 async def share(service: ServiceHere, caller: Caller, conversation_id: UUID, body: NewShare) -> NewShareOut:
     """Make a link to a conversation up to one of its messages."""
     if body.expires_at is not None and body.expires_at <= datetime.now(UTC):
-        raise ProblemError(422, "A link that has expired already shows nothing. Take a later time.", kind="in-the-past")
+        raise ProblemError(409, "A link that has expired already shows nothing. Take a later time.", kind="in-the-past")
     token = queries.new_share_token()
     async with service.acting(caller.user_id) as session:
         store.refuse_trashed(await store.get_conversation(session, conversation_id))

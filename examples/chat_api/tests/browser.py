@@ -15,6 +15,7 @@ from selenium.common.exceptions import StaleElementReferenceException, TimeoutEx
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.ui import WebDriverWait
 
@@ -103,6 +104,14 @@ class Page:
         for held in holding:
             actions.key_up(held)
         actions.perform()
+
+    def tabs_to(self, what: str, *, back: bool = False) -> None:
+        """Press Tab until the focus is there."""
+        for _ in range(40):
+            self.presses(Keys.TAB, holding=Keys.SHIFT if back else "")
+            if self.focused() == what:
+                return
+        raise AssertionError(f"Tab does not lead to {what}, but to {self.focused()}")
 
     def clicks(self, selector: str) -> None:
         self.until(lambda: self.find(selector).is_displayed() and self.find(selector).is_enabled())

@@ -20,6 +20,17 @@ SAID = {
     "Move": ["Draft a note to the team about the move in May."],
     "Lyon": ["Two seats on Friday, please. The early train to Lyon, if there is one.", "And a hotel near the station?"],
 }
+REPLY = """The 07:04 is the early one, and two seats are left:
+
+| leaves | arrives | seats |
+|---|---|---|
+| 07:04 | 09:02 | **2** |
+| 08:30 | 10:28 | 14 |
+
+```python
+book(train="07:04", seats=2, day="Friday")
+```
+"""
 
 
 def main() -> None:
@@ -28,7 +39,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         Path(folder).chmod(0o711)
         with embedded.running(Path(folder) / "data") as server:
-            settings = Settings(local.prepare(server.url()), secret=uuid.uuid4().hex)
+            settings = Settings(local.prepare(server.url()), secret=uuid.uuid4().hex, files=str(Path(folder) / "files"))
             with (
                 psycopg.connect(libpq(server.url()), autocommit=True) as owner,
                 running(settings) as url,
@@ -41,9 +52,13 @@ def main() -> None:
                     conversation = ann.begins(tenant_id=str(acme) if name == "Brand" else None)["id"]
                     for line in lines:
                         ann.says(conversation, line)
+                owner.execute(
+                    "INSERT INTO messages (conversation_id, user_id, role, content) VALUES (%s, %s, 'assistant', %s)",
+                    [conversation, ann.user_id, REPLY],
+                )
                 page.opens(ann)
                 page.clicks("#conversations a")
-                page.until(lambda: len(page.said()) == 4)
+                page.until(lambda: len(page.said()) == 5)
                 driver.save_screenshot(str(IMAGES / "chat_api_desktop.png"))
                 page.looks(dark=True, width=390)
                 driver.save_screenshot(str(IMAGES / "chat_api_phone.png"))

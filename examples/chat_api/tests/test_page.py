@@ -121,8 +121,7 @@ def test_everything_works_by_keyboard(chat: Running, page: Page) -> None:
     assert page.focused() == "text"  # ready for the next message
     assert page.find("#status").get_attribute("textContent") == f"Reply: {page.said()[1]}"
 
-    page.presses(Keys.TAB, Keys.TAB, Keys.TAB, holding=Keys.SHIFT)
-    assert page.focused() == "rename"
+    page.tabs_to("rename", back=True)
     page.presses(Keys.ENTER)
     page.until(lambda: page.focused() == "new-title")
     page.presses("a", holding=Keys.CONTROL)
@@ -134,16 +133,20 @@ def test_everything_works_by_keyboard(chat: Running, page: Page) -> None:
     page.until(lambda: page.find("#actions").is_displayed())
     page.presses(Keys.TAB, Keys.ENTER)  # pin
     page.until(lambda: page.texts(".pinned") == ["Pinned"])
-    page.find("#rename").send_keys(Keys.TAB)
-    assert page.focused() == "delete"
+    page.tabs_to("👍")  # in the thread
+    page.presses(Keys.ENTER)
+    page.until(partial(page.shows, "[data-do=good][aria-pressed=true]", 1))
+    page.tabs_to("delete", back=True)
     page.presses(Keys.ENTER)
     page.until(lambda: page.sidebar() == [])
     assert page.focused() == "new"
-    page.find("[data-list=trash]").send_keys(Keys.ENTER)
+    page.tabs_to("Trash")
+    page.presses(Keys.ENTER)
     page.until(lambda: page.sidebar() == ["By hand"])
     page.find("#conversations a").send_keys(Keys.ENTER)
     page.until(lambda: page.find("#restore").is_displayed())
-    page.find("#delete").send_keys(Keys.ENTER)
+    page.tabs_to("delete")
+    page.presses(Keys.ENTER)
     page.until(lambda: page.focused() == "Keep it")  # the safe answer first
     page.presses(Keys.ESCAPE)
     assert page.focused() == "delete"
@@ -635,6 +638,41 @@ def test_a_link_is_read_by_anybody_until_it_is_revoked(chat: Running, page: Page
     page.driver.get(link)
     page.until(lambda: page.find("#alert").text == "There is nothing under this link, or no longer.")
     assert page.said() == []
+
+
+def test_editing_making_again_and_switching(chat: Running, page: Page) -> None:
+    ann = chat.person()
+    page.opens(ann)
+    page.says("First")
+    page.says("Second")
+    page.says("Third")
+    old = page.said()
+    page.clicks("#messages li:nth-child(3) [data-do=edit]")
+    assert page.find("#text").get_attribute("value") == "Second"
+    page.clicks("#keep")  # leaves it as it was
+    assert (page.find("#text").get_attribute("value"), page.find("#editing").is_displayed()) == ("", False)
+    page.clicks("#messages li:nth-child(3) [data-do=edit]")
+    page.find("#text").clear()
+    page.find("#text").send_keys("Second, but better", Keys.ENTER)
+    page.until(lambda: len(page.said()) == 4 and not page.texts(".pending"))
+    assert page.said()[:3] == [*old[:2], "Second, but better"]
+    page.until(lambda: page.find("#messages li:nth-child(3) .version").text == "2 of 2")
+
+    page.clicks("#messages li:nth-child(3) [data-do=previous]")
+    page.until(lambda: page.said() == old)
+    page.until(lambda: page.find("#messages li:nth-child(3) .version").text == "1 of 2")
+    page.clicks("#messages li:nth-child(6) [data-do=again]")
+    page.until(lambda: page.find("#messages li:nth-child(6) .version").text == "2 of 2")
+    assert page.said() == old  # the offline responder says the same every time
+    page.driver.refresh()
+    page.until(lambda: page.said() == old)
+    second = page.second(page.driver.current_url.removeprefix(chat.url))
+    second.until(lambda: second.said() == old)
+    page.comes_to_front().clicks("#messages li:nth-child(3) [data-do=next]")
+    page.until(lambda: page.said()[2] == "Second, but better")
+    second.comes_to_front().until(lambda: len(second.said()) == 4 and second.said()[2] == "Second, but better")
+    assert page.comes_to_front().axe() == []
+    assert page.complaints() == []
 
 
 EVERYTHING = """# A title

@@ -108,4 +108,4 @@ def test_a_link_into_the_past_is_refused(chat: Running) -> None:
     message = ann.says(conversation, "one")[0].data["id"]
     body = {"message_id": message, "expires_at": "2020-01-01T00:00:00Z"}
     answer = ann.http.post(f"/api/conversations/{conversation}/shares", json=body)
-    assert (answer.status_code, answer.json()["type"]) == (422, "urn:chat-api:problem:in-the-past")
+    assert (answer.status_code, answer.json()["type"]) == (409, "urn:chat-api:problem:in-the-past")

@@ -5,7 +5,7 @@ import { events, newKey, Problem } from "./api.js";
 import { attempt, report } from "./attempts.js";
 import { $, tell } from "./elements.js";
 import { attached, clearFiles } from "./files.js";
-import { drawThread, keepingPlace, markRead, replies, thread } from "./thread.js";
+import { drawThread, keepingPlace, markRead, refreshThread, replies, thread } from "./thread.js";
 
 let draft = null; // what is being sent: its key stays the same until it is stored and answered
 let edited = null; // the message whose place the next one takes
@@ -76,6 +76,7 @@ async function deliver(sent) {
         tell(`Reply: ${data.content}`);
         if (id !== open) return;
         keepingPlace(false, () => thread.put([data]));
+        if (sent.again || sent.instead_of) await refreshThread(); // what was said has versions now
         return await markRead();
       } else if (event === "error") {
         throw new Problem(data);
