@@ -89,7 +89,10 @@ async def chat(reply: Annotated[Reply, Depends(_taken)]) -> AsyncIterator[Server
 
 @routes.post("/messages/{message_id}/again", response_class=EventSourceResponse, responses=declared(404, 409))
 async def again(reply: Annotated[Reply, Depends(_taken_again)]) -> AsyncIterator[ServerSentEvent]:
-    """Ask for another reply instead of one, as another branch; streams as what is said does."""
+    """Ask for another reply instead of one, as another branch, or for the reply that a message of yours never got.
+
+    Streams as what is said does.
+    """
     async for event in reply.follow():
         yield event
 

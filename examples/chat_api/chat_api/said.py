@@ -121,7 +121,7 @@ async def list_messages(
 ) -> Sequence[Message]:
     """Return the last messages of the branch that is shown, or the last before one; raises the problem 404."""
     await store.get_conversation(session, conversation_id)
-    return (await session.scalars(branch(conversation_id, before=before, limit=limit))).all()[::-1]
+    return await _backwards(session, conversation_id, before, limit)
 
 
 async def show_branch(session: AsyncSession, user_id: UUID, conversation_id: UUID, message_id: UUID) -> Conversation:
@@ -184,19 +184,33 @@ async def store_question(session: AsyncSession, user_id: UUID, said: Said, histo
             409, "This Idempotency-Key was used for another message. Take a new one.", kind="idempotency-key-reused"
         )
     await send_along(session, question, said.attachment_ids)
-    earlier = branch(conversation.id, before=question.id, limit=history - 1)
-    before = (await session.scalars(earlier)).all()[::-1]
+    before = await _backwards(session, conversation.id, question.id, history - 1)
     return Turn(question, [*before, question], await _answer_of(session, user_id, said.key))
 
 
 async def repeat_question(session: AsyncSession, user_id: UUID, message_id: UUID, key: str, history: int) -> Turn:
-    """Return the question that a reply answers, for another reply; raises the problems 404 and 409."""
-    reply = await get_message(session, message_id)
-    store.refuse_trashed(await store.get_conversation(session, reply.conversation_id))
-    before = (await session.scalars(branch(reply.conversation_id, before=reply.id, limit=history))).all()[::-1]
-    if reply.role not in ("assistant", "agent") or not before or before[-1].role != "user":
+    """Return the question that a reply answers, for another reply, or one without a reply, for its first.
+
+    Raises the problems 404 and 409.
+    """
+    message = await get_message(session, message_id)
+    store.refuse_trashed(await store.get_conversation(session, message.conversation_id))
+    answer = await _answer_of(session, user_id, key)
+    if message.role == "user":
+        before = await _backwards(session, message.conversation_id, None, history)
+        if answer is None and (not before or before[-1].id != message.id):
+            raise ProblemError(409, "There is a reply to this already.", kind="answered")
+        return Turn(message, before, answer)
+    before = await _backwards(session, message.conversation_id, message.id, history)
+    if message.role not in ("assistant", "agent") or not before or before[-1].role != "user":
         raise ProblemError(409, "Only a reply to what you said can be made again.", kind="no-reply-to-you")
-    return Turn(before[-1], before, await _answer_of(session, user_id, key), instead_of=reply.id)
+    return Turn(before[-1], before, answer, instead_of=message.id)
+
+
+async def _backwards(
+    session: AsyncSession, conversation_id: UUID, before: UUID | None, limit: int
+) -> Sequence[Message]:
+    return (await session.scalars(branch(conversation_id, before=before, limit=limit))).all()[::-1]
 
 
 async def _answer_of(session: AsyncSession, user_id: UUID, key: str) -> Message | None:

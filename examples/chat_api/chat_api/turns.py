@@ -76,10 +76,13 @@ class Turns:
         return await self._reply_to(turn, around, spoken.key)
 
     async def take_again(self, user_id: UUID, message_id: UUID, key: str) -> Reply:
-        """Return another reply instead of one, once for each key; raises what :mod:`said` raises."""
+        """Return another reply instead of one, or the first to a question; raises what :mod:`said` raises."""
         async with self._acting(user_id) as session:
             turn = await said.repeat_question(session, user_id, message_id, key, HISTORY)
             around = await said.look_around(session, _of(turn))
+        for reply in self._under_way.values():
+            if turn.instead_of is None and reply.question.id == turn.question.id:
+                return reply  # it is being answered
         return await self._reply_to(turn, around, key)
 
     async def _reply_to(self, turn: said.Turn, around: said.Around, key: str) -> Reply:

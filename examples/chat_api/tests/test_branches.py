@@ -81,10 +81,31 @@ def test_a_page_of_a_branch_goes_back_to_its_first_message(chat: Running) -> Non
     assert found == ["other one", "more 0", "more 1", "more 2"]
 
 
+def test_a_message_that_never_got_its_reply_gets_one(chat: Running) -> None:
+    ann = chat.person()
+    conversation = ann.begins()["id"]
+    row = chat.owner.execute(  # as where the process died before the reply was whole
+        "INSERT INTO messages (conversation_id, user_id, role, content) VALUES (%s, %s, 'user', 'left') RETURNING id",
+        [conversation, ann.user_id],
+    ).fetchone()
+    assert row
+    for _ in range(2):
+        reply = again(ann, str(row[0]), "k")[-1]
+        assert reply.name == "done"
+    assert [role for role, _ in ann.reads(conversation)] == ["user", "assistant"]
+    refused = ann.http.post(f"/api/messages/{row[0]}/again", headers={"Idempotency-Key": "another"})
+    assert (refused.status_code, refused.json()["type"]) == (409, "urn:chat-api:problem:answered")
+
+
 def test_only_a_reply_to_what_was_said_is_made_again(chat: Running) -> None:
     ann = chat.person()
-    question = ann.says(None, "one")[0].data
-    answer = ann.http.post(f"/api/messages/{question['id']}/again", headers={"Idempotency-Key": "x"})
+    conversation = ann.begins()["id"]
+    row = chat.owner.execute(
+        "INSERT INTO messages (conversation_id, user_id, role, content) VALUES (%s, %s, 'agent', 'hi') RETURNING id",
+        [conversation, ann.user_id],
+    ).fetchone()
+    assert row
+    answer = ann.http.post(f"/api/messages/{row[0]}/again", headers={"Idempotency-Key": "x"})
     assert (answer.status_code, answer.json()["type"]) == (409, "urn:chat-api:problem:no-reply-to-you")
 
 

@@ -675,6 +675,22 @@ def test_editing_making_again_and_switching(chat: Running, page: Page) -> None:
     assert page.complaints() == []
 
 
+def test_a_reply_that_never_came_can_be_asked_for(chat: Running, page: Page) -> None:
+    ann = chat.person()
+    conversation = ann.begins()["id"]
+    chat.owner.execute(
+        "INSERT INTO messages (conversation_id, user_id, role, content) VALUES (%s, %s, 'user', 'left alone')",
+        [conversation, ann.user_id],
+    )
+    page.opens(ann)
+    page.clicks("#conversations a")
+    page.clicks("#ask-again")
+    page.until(lambda: len(page.said()) == 2 and not page.texts(".pending"))
+    assert page.said()[0] == "left alone"
+    page.until(lambda: not page.find("#unanswered").is_displayed())
+    assert [role for role, _ in ann.reads(conversation)] == ["user", "assistant"]
+
+
 EVERYTHING = """# A title
 
 #### Deeper

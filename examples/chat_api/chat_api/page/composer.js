@@ -29,7 +29,7 @@ export function edit(message) {
   $("text").focus();
 }
 
-/** Have a reply made again. */
+/** Have a reply made again, or one made that never came. */
 export async function repeat({ id }) {
   if (!replies.has(open)) await deliver({ id: open, again: id, key: newKey() });
 }
@@ -61,7 +61,7 @@ async function deliver(sent) {
         }
         if (id === open) {
           keepingPlace(true, () => {
-            thread.dropFrom(sent.again ?? sent.instead_of);
+            if (sent.again !== data.id) thread.dropFrom(sent.again ?? sent.instead_of);
             thread.put([data]);
           });
         }

@@ -203,6 +203,6 @@ export class Messages extends Rows {
   }
 
   get last() {
-    return this.sorted().at(-1)?.item.cursor;
+    return this.sorted().at(-1)?.item;
   }
 }

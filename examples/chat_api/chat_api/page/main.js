@@ -3,7 +3,7 @@
 import { go, show } from "./address.js";
 import { save, token } from "./api.js";
 import { attempt } from "./attempts.js";
-import { edit, fit, send } from "./composer.js";
+import { edit, fit, repeat, send } from "./composer.js";
 import { $ } from "./elements.js";
 import { attach } from "./files.js";
 import { follow } from "./live.js";
@@ -14,7 +14,7 @@ import { enter, signIn, start, takeLink } from "./session.js";
 import { makeShare, showShares } from "./share.js";
 import { listen, showShortcuts } from "./shortcuts.js";
 import { choose, moreConversations, newConversation } from "./sidebar.js";
-import { moreMessages, pageUpwards } from "./thread.js";
+import { moreMessages, pageUpwards, thread } from "./thread.js";
 
 let typing = 0;
 
@@ -29,6 +29,7 @@ $("archive").addEventListener("click", attempt(archive));
 $("tenant").addEventListener("change", attempt(move));
 for (const button of $("lists").children) button.addEventListener("click", attempt(() => choose(button.dataset.list)));
 $("composer").addEventListener("submit", attempt(send));
+$("ask-again").addEventListener("click", attempt(() => repeat(thread.last)));
 $("keep").addEventListener("click", () => edit(null));
 $("attach").addEventListener("click", () => $("file").click());
 $("file").addEventListener("change", attempt(attach));

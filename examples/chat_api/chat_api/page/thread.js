@@ -34,6 +34,7 @@ export function drawThread() {
   $("tenant").value = conversation?.tenant_id ?? "";
   $("welcome").hidden = thread.size > 0 || replies.has(open);
   $("send").disabled = replies.has(open);
+  $("unanswered").hidden = thread.last?.role !== "user" || replies.has(open) || trashed;
   document.title = title ? `${title} · Conversations` : "Conversations";
 }
 
@@ -67,7 +68,7 @@ export async function refreshThread({ toEnd = false } = {}) {
 export async function markRead() {
   const id = open;
   if (document.hidden || !thread.last || sidebar.get(id)?.deleted_at) return;
-  sidebar.put([await call("POST", `/api/conversations/${id}/read`, { until: thread.last })]);
+  sidebar.put([await call("POST", `/api/conversations/${id}/read`, { until: thread.last.cursor })]);
 }
 
 export async function gone(error) {
