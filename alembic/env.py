@@ -1,7 +1,7 @@
 """What the chat schema does at each step of a run; their order is the engine's (app/engine/environment.py)."""
 
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
 from typing import Any
@@ -48,11 +48,14 @@ def expected() -> Mapping[str, Any]:
     return load_expected()
 
 
-def in_schema_public(metadata: sa.MetaData) -> sa.MetaData:
-    """Return a copy whose tables name their schema: no run has ``public`` on its search_path."""
+def in_schema_public(metadata: sa.MetaData, names: Collection[str]) -> sa.MetaData:
+    """Return a copy whose tables name their schema: no run has ``public`` on its search_path.
+
+    Only of those with these ``names``: a service that calls this may have put tables of its own beside them.
+    """
     qualified = sa.MetaData(naming_convention=metadata.naming_convention)
-    for table in metadata.sorted_tables:
-        table.to_metadata(qualified, schema="public")
+    for name in sorted(names):
+        metadata.tables[name].to_metadata(qualified, schema="public")
     return qualified
 
 
@@ -87,7 +90,7 @@ class ChatRun(Run):
         import chat_schema.operations  # noqa: F401
         from chat_schema import models
 
-        return {"target_metadata": in_schema_public(models.Base.metadata), **SETTINGS}
+        return {"target_metadata": in_schema_public(models.Base.metadata, models.TABLES), **SETTINGS}
 
     @contextmanager
     def connected(self) -> Iterator[sa.Connection]:

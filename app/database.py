@@ -139,6 +139,11 @@ def connect(url: sa.URL) -> AbstractContextManager[sa.Connection]:
     return server.connect(url, PROJECT)
 
 
+def opened(url: sa.URL) -> sa.Connection:
+    """Return a connection that nothing is known of yet; :class:`alembic.util.CommandError` for no address at all."""
+    return server.opened(url, PROJECT)
+
+
 def explained_errors() -> AbstractContextManager[None]:
     """Turn an error of the database, Ctrl-C and SIGTERM into one message; notes on it say what stands now."""
     return server.explained_errors(PROJECT)

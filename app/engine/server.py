@@ -53,7 +53,7 @@ def connect(url: sa.URL, project: Project) -> Iterator[sa.Connection]:
     Raises :class:`alembic.util.CommandError` when the server cannot be reached, is older than PostgreSQL 15, or is
     reached through a pooler in transaction mode.
     """
-    with explained_connection(url, project), _opened(url, project) as connection:
+    with explained_connection(url, project), opened(url, project) as connection:
         fit(connection, project)
         keep_reading(connection, project.search_path)
         log.info("Database: %s", described(connection))
@@ -83,7 +83,8 @@ def explained_connection(url: sa.URL, project: Project) -> Iterator[None]:
         raise cause from None
 
 
-def _opened(url: sa.URL, project: Project) -> sa.Connection:
+def opened(url: sa.URL, project: Project) -> sa.Connection:
+    """Return a connection that nothing is known of yet; :class:`alembic.util.CommandError` for no address at all."""
     try:
         return create_engine(url, project).connect()
     except (ArgumentError, TypeError, ValueError) as error:  # a parameter that the driver cannot read
