@@ -63,6 +63,9 @@ def test_every_snippet_of_a_revision(connection: sa.Connection) -> None:
 
     assert {name for names in OPERATIONS.values() for name in names} - said <= {"drop_not_null_check"}
     assert connection.scalar(sa.text("SELECT count(*) FROM invoices")) == 1000
+    may = "pg_catalog.has_table_privilege('billing_reader', 'invoices', '{}')"
+    assert connection.scalar(sa.text(f"SELECT {may.format('SELECT')}"))
+    assert not connection.scalar(sa.text(f"SELECT {may.format('INSERT, UPDATE, DELETE, TRUNCATE')}"))
 
 
 @pytest.mark.parametrize("number", range(len(ENVIRONMENTS)))
