@@ -220,6 +220,8 @@ class Run:
                 self.look_first(connection, migration, settled)
                 connection.rollback()
                 stack.enter_context(self.version_schema(connection))
+                migration._ensure_version_table()  # not in the first revision, which takes it back with each attempt
+                connection.commit()
             # the one seam around a single revision
             migration._migrations_fn = live(migration._migrations_fn, self.options, self._arguments())
             with self.context.begin_transaction():

@@ -128,6 +128,23 @@ def test_who_blocks_a_revision_is_named(billing: Project, client: psycopg.Connec
             upgrade.succeeds()
 
 
+def test_the_first_revision_is_retried_like_any_other(billing: Project, client: psycopg.Connection) -> None:
+    client.execute("CREATE SCHEMA own; CREATE TABLE own.theirs ()")
+    billing.change(
+        "migrations/versions/01_create_invoices.py",
+        "def upgrade() -> None:\n",
+        'def upgrade() -> None:\n    op.sql("ALTER TABLE own.theirs ADD COLUMN n int")\n',
+    )
+    with connect(billing.url, "nightly report") as blocker:
+        blocker.execute("BEGIN")
+        blocker.execute("SELECT FROM own.theirs")
+        with billing.alembic("-x", "lock-timeout=50ms", "upgrade", "01") as upgrade:
+            upgrade.says("attempt 2")
+            blocker.execute("ROLLBACK")
+            upgrade.succeeds()
+    assert rows(client, "SELECT version_num FROM billing.alembic_version") == ["01"]
+
+
 def test_a_script_makes_the_same_database(
     billing: Project, client: psycopg.Connection, request: pytest.FixtureRequest
 ) -> None:
