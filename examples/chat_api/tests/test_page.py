@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from selenium import webdriver
 from selenium.webdriver.common.keys import Keys
+from selenium.webdriver.support.ui import Select
 
 from chat_api import tokens
 from tests.browser import Page, chromium
@@ -88,10 +89,15 @@ def test_an_open_thread_follows_what_another_window_does(chat: Running, page: Pa
     second.comes_to_front().until(lambda: second.said()[:1] == ["Hello from the first window"])
     second.until(lambda: len(second.said()) == 2 and second.find("#title").text == "Renamed here")
     page.comes_to_front().clicks("#delete")
+    page.until(lambda: page.sidebar() == [])
+    second.comes_to_front().until(lambda: second.find("#restore").is_displayed())
+    assert (second.sidebar(), second.find("#composer").is_displayed()) == ([], False)
+    page.comes_to_front().clicks("[data-list=trash]")
+    page.clicks("#conversations a")
+    page.clicks("#delete")
     page.clicks("#delete-dialog .danger")
     page.until(lambda: page.sidebar() == [])
     second.comes_to_front().until(lambda: second.find("#alert").text == "Deleted in another window.")
-    assert second.sidebar() == []
     assert page.comes_to_front().find("#alert").text == ""
 
 
@@ -118,20 +124,33 @@ def test_everything_works_by_keyboard(chat: Running, page: Page) -> None:
     assert page.focused() == "text"  # ready for the next message
     assert page.find("#status").get_attribute("textContent") == f"Reply: {page.said()[1]}"
 
-    page.presses(Keys.TAB, Keys.TAB, holding=Keys.SHIFT)
-    assert page.focused() == "delete"
-    page.presses(Keys.ENTER)
-    page.until(lambda: page.focused() == "Keep it")  # the safe answer first
-    page.presses(Keys.ESCAPE)
-    assert page.focused() == "delete"
-    page.presses(Keys.TAB, holding=Keys.SHIFT)
+    page.presses(Keys.TAB, Keys.TAB, Keys.TAB, holding=Keys.SHIFT)
     assert page.focused() == "rename"
     page.presses(Keys.ENTER)
     page.until(lambda: page.focused() == "new-title")
     page.presses("a", holding=Keys.CONTROL)
     page.presses("By hand", Keys.ENTER)
     page.until(lambda: page.sidebar() == ["By hand"])
-    page.presses(Keys.TAB, Keys.ENTER)
+    page.presses(Keys.TAB, holding=Keys.SHIFT)
+    assert page.focused() == "more"
+    page.presses(Keys.ENTER)
+    page.until(lambda: page.find("#actions").is_displayed())
+    page.presses(Keys.TAB, Keys.ENTER)  # pin
+    page.until(lambda: page.texts(".pinned") == ["Pinned"])
+    page.find("#rename").send_keys(Keys.TAB)
+    assert page.focused() == "delete"
+    page.presses(Keys.ENTER)
+    page.until(lambda: page.sidebar() == [])
+    assert page.focused() == "new"
+    page.find("[data-list=trash]").send_keys(Keys.ENTER)
+    page.until(lambda: page.sidebar() == ["By hand"])
+    page.find("#conversations a").send_keys(Keys.ENTER)
+    page.until(lambda: page.find("#restore").is_displayed())
+    page.find("#delete").send_keys(Keys.ENTER)
+    page.until(lambda: page.focused() == "Keep it")  # the safe answer first
+    page.presses(Keys.ESCAPE)
+    assert page.focused() == "delete"
+    page.presses(Keys.ENTER)
     page.until(lambda: page.focused() == "Keep it")
     page.presses(Keys.TAB, Keys.ENTER)
     page.until(lambda: page.sidebar() == [])
@@ -187,11 +206,119 @@ def test_long_lists_come_in_pages(chat: Running, page: Page) -> None:
     assert page.sidebar() == [f"Number {n}" for n in range(1, 66)]
     page.until(lambda: not page.find("#more-conversations").is_displayed())
     page.clicks("#conversations a")
-    for shown in (50, 100):
+    for shown in (50, 100, 120):
         page.until(partial(page.shows, "#messages li", shown))
-        page.clicks("#more-messages")
-    page.until(partial(page.shows, "#messages li", 120))
+        page.find("#thread").send_keys(Keys.HOME)
     assert page.said() == [f"Line {n}" for n in range(1, 121)]
+    page.until(lambda: not page.find("#more-messages").is_displayed())
+
+
+def test_a_thread_of_5000_messages_opens_at_its_end_and_goes_up_by_pages(chat: Running, page: Page) -> None:
+    ann = chat.person()
+    conversation = ann.begins()["id"]
+    chat.owner.execute(
+        "INSERT INTO messages (conversation_id, user_id, role, content)"
+        " SELECT %s, %s, CASE n %% 2 WHEN 1 THEN 'user' ELSE 'assistant' END, 'Line **' || n || '**'"
+        " FROM generate_series(1, 5000) AS n",
+        [conversation, ann.user_id],
+    )
+    page.opens(ann)
+    page.clicks("#conversations a")
+    page.until(partial(page.shows, "#messages li", 50))
+    assert page.find("#messages li:last-child .content").text == "Line 5000"
+    in_view = "const {top, bottom} = arguments[0].getBoundingClientRect(); return top >= 0 && bottom <= innerHeight"
+    assert page.driver.execute_script(in_view, page.find("#messages li:last-child .content"))
+    for shown in range(100, 600, 50):
+        reading = page.find("#messages li:first-child")
+        page.driver.execute_script("document.getElementById('thread').scrollTop = 0")
+        page.until(partial(page.shows, "#messages li", shown))
+        assert page.driver.execute_script(in_view, reading)  # what was read stays where it was
+    assert page.find("#messages li:first-child .content").text == f"Line **{5001 - 550}**"
+    asked = "return performance.getEntriesByType('resource').filter(e => e.name.includes('/messages')).length"
+    assert page.driver.execute_script(asked) == 11  # each page once
+
+
+TABLE = ("table", "thead", "tbody", "tr", "th", "td")
+HOSTILE = """# <img src=x onerror="document.title='owned'">
+<script>document.title='owned'</script>
+[press](javascript:document.title='owned') ![pixel](https://evil.example/pixel.png) [inside](/c/x) <b onclick=x>
+| <svg onload="document.title='owned'"> | b |
+|---|---|
+```html"><img src=x onerror="document.title='owned'">
+<iframe srcdoc="<script>parent.document.title='owned'</script>"></iframe>
+```
+<form action="https://evil.example"><input name=token><div id=app class=primary style="position:fixed">
+"""
+
+
+def test_a_hostile_reply_is_markdown_and_nothing_else(chat: Running, page: Page) -> None:
+    ann = chat.person()
+    conversation = ann.begins(title="Mine")["id"]
+    chat.owner.execute(
+        "INSERT INTO messages (conversation_id, user_id, role, content) VALUES (%s, %s, 'assistant', %s)",
+        [conversation, ann.user_id, HOSTILE],
+    )
+    page.opens(ann)
+    page.clicks("#conversations a")
+    page.until(partial(page.shows, "#messages li", 1))
+    made = "return [...new Set([...document.querySelectorAll('.rendered *')].map(e => e.localName))].join(' ')"
+    assert set(page.driver.execute_script(made).split()) <= {"h2", "p", "br", "a", "code", "pre", "span", *TABLE}
+    assert page.driver.title == "Mine · Conversations"
+    links = "return [...document.querySelectorAll('.rendered a')].map(e => e.getAttribute('href'))"
+    assert page.driver.execute_script(links) == ["https://evil.example/pixel.png", None, "https://evil.example"]
+    assert "document.title='owned'" in page.said()[0]  # all of it can be read
+    assert page.complaints() == []  # and nothing of it was even tried
+
+
+def test_replies_are_rendered_and_code_scrolls_in_its_box(chat: Running, page: Page) -> None:
+    ann = chat.person()
+    conversation = ann.begins()["id"]
+    code = "def f(x):\n    return " + "x + " * 200 + "1"
+    chat.owner.execute(
+        "INSERT INTO messages (conversation_id, user_id, role, content) VALUES (%s, %s, 'assistant', %s)",
+        [conversation, ann.user_id, f"## Steps\n\n1. **one**\n2. two\n\n```python\n{code}\n```"],
+    )
+    page.looks(width=390)
+    page.opens(ann)
+    page.clicks("#conversations a")
+    page.until(lambda: page.texts(".rendered h2") == ["Steps"])
+    assert page.texts(".rendered li") == ["one", "two"]
+    assert page.find(".rendered pre").get_attribute("textContent") == f"{code}\n"
+    assert page.driver.execute_script("return document.documentElement.scrollWidth") == 390
+    colour = "return getComputedStyle(document.querySelector(arguments[0])).color"
+    assert page.driver.execute_script(colour, "pre .k") != page.driver.execute_script(colour, "pre")
+
+
+def test_what_is_said_without_a_conversation_begins_one(chat: Running, page: Page) -> None:
+    ann = chat.person()
+    page.opens(ann)
+    page.says("From nothing")
+    page.until(lambda: page.sidebar() == ["From nothing"])
+    assert page.driver.current_url == f"{chat.url}/c/{ann.sees()[0]}"
+    page.says("And on")
+    assert [content for _, content in ann.reads(ann.sees()[0])] == page.said()
+    assert page.complaints() == []
+
+
+def test_shortcuts_are_listed_and_do_what_they_say(chat: Running, page: Page) -> None:
+    ann = chat.person()
+    lower, upper = ann.begins(title="Lower")["id"], ann.begins(title="Upper")["id"]
+    page.opens(ann)
+    page.presses("/", holding=Keys.CONTROL)
+    page.until(lambda: page.find("#shortcuts").is_displayed())
+    assert "Begin a conversation" in page.find("#shortcuts").text
+    page.presses(Keys.ARROW_DOWN, holding=Keys.ALT)  # not behind the dialog
+    assert page.driver.current_url == f"{chat.url}/"
+    page.presses(Keys.ESCAPE)
+    for key, wanted in ((Keys.ARROW_DOWN, upper), (Keys.ARROW_DOWN, lower), (Keys.ARROW_UP, upper)):
+        page.presses(key, holding=Keys.ALT)
+        page.until(lambda wanted=wanted: page.driver.current_url.endswith(wanted))  # type: ignore[misc]
+    page.until(lambda: page.focused() == "text")
+    page.presses(Keys.TAB)
+    page.presses(Keys.ESCAPE, holding=Keys.SHIFT)
+    assert page.focused() == "text"
+    page.presses("o", holding=Keys.CONTROL + Keys.SHIFT)
+    page.until(lambda: len(page.sidebar()) == 3)
 
 
 def test_a_message_that_did_not_go_out_is_sent_once_on_the_next_try(chat: Running, page: Page) -> None:
@@ -214,15 +341,17 @@ def test_an_answer_that_comes_late_takes_nothing_away(chat: Running, page: Page)
     """Somebody writes before the thread has come, which then comes as it was before."""
     page.opens(chat.person())
     page.driver.execute_script(
+        "window.late = new Promise((resolve) => (window.release = resolve));"
         "const real = window.fetch;"
         "window.fetch = async (...call) => {"
         "  const answer = await real(...call);"
-        "  if (call[0].endsWith('/messages')) await new Promise((resolve) => setTimeout(resolve, 1500));"
+        "  if (call[0].endsWith('/messages')) await window.late;"
         "  return answer;"
         "}"
     )
     page.starts()
     page.says("Quicker than the thread")
+    page.driver.execute_script("window.release()")
     page.until(lambda: page.focused() == "text")
     assert len(page.said()) == 2
 
@@ -323,10 +452,75 @@ def test_who_wants_no_motion_sees_none(chat: Running, page: Page) -> None:
     page.looks(still=True)
     page.opens(chat.person())
     animation = "return getComputedStyle(document.querySelector('.pending .content'), '::after').animationName"
-    show = "document.querySelector('#messages').innerHTML = '<li class=pending><p class=content></p></li>';"
+    show = "document.querySelector('#messages').innerHTML = '<li class=pending><div class=content></div></li>';"
     assert page.driver.execute_script(show + animation) == "none"
     page.looks()
     assert page.driver.execute_script(animation) == "breathe"
+
+
+def test_archive_pin_move_and_trash(chat: Running, page: Page) -> None:
+    ann = chat.person()
+    acme = chat.tenant("Acme", ann)
+    for title in ("One", "Two", "Three"):
+        ann.begins(title=title)
+    page.opens(ann)
+    page.until(lambda: page.sidebar() == ["Three", "Two", "One"])
+
+    page.clicks("#conversations li:nth-child(3) a")
+    page.clicks("#more")
+    page.clicks("#pin")
+    page.until(lambda: page.sidebar() == ["One", "Three", "Two"])
+    page.driver.refresh()
+    page.until(lambda: page.sidebar() == ["One", "Three", "Two"])
+
+    page.clicks("#more")
+    Select(page.find("#tenant")).select_by_visible_text("Acme")
+    page.until(lambda: page.texts(".tenant")[0] == "Acme")
+    assert ann.http.get(f"/api/conversations/{ann.sees()[2]}").json()["tenant_id"] == str(acme)
+
+    page.clicks("#archive")
+    page.until(lambda: page.sidebar() == ["Three", "Two"])
+    page.clicks("[data-list=archive]")
+    page.until(lambda: page.sidebar() == ["One"])
+    page.clicks("#more")
+    page.clicks("#archive")
+    page.until(lambda: page.sidebar() == [])
+    assert page.find("#no-conversations").text == "Nothing is archived."
+    page.clicks("[data-list=inbox]")
+    page.until(lambda: page.sidebar() == ["One", "Three", "Two"])
+
+    page.clicks("#delete")
+    page.until(lambda: page.sidebar() == ["Three", "Two"])
+    page.clicks("#alert button")
+    page.until(lambda: page.sidebar() == ["One", "Three", "Two"])
+    page.clicks("#conversations a")
+    page.until(lambda: page.find("#title").text == "One")
+    page.clicks("#delete")
+    page.clicks("[data-list=trash]")
+    page.until(lambda: page.sidebar() == ["One"])
+    page.clicks("#conversations a")
+    page.clicks("#restore")
+    page.until(lambda: page.sidebar() == [] and page.find("#composer").is_displayed())
+    assert page.complaints() == []
+
+
+def test_what_was_not_shown_yet_is_counted(chat: Running, page: Page) -> None:
+    ann = chat.person()
+    quiet, busy = ann.begins(title="Quiet")["id"], ann.begins(title="Busy")["id"]
+    page.opens(ann)
+    page.clicks(f"[href='/c/{quiet}']")
+    page.until(lambda: page.find("#title").text == "Quiet")
+    for content in ("one", "two"):
+        ann.says(busy, content)
+    page.until(lambda: page.texts(".unread") == ["2 unread", ""])
+    page.clicks(f"[href='/c/{busy}']")
+    page.until(lambda: page.texts(".unread") == ["", ""])
+    page.until(lambda: ann.http.get(f"/api/conversations/{busy}").json()["unread"] == 0)
+    page.says("three")  # a reply that is seen as it comes
+    page.until(lambda: ann.http.get(f"/api/conversations/{busy}").json()["unread"] == 0)
+    page.clicks(f"[href='/c/{quiet}']")
+    page.until(lambda: page.find("#title").text == "Quiet")
+    assert page.texts(".unread") == ["", ""]
 
 
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
@@ -360,6 +554,16 @@ def test_axe_finds_nothing_to_complain_of(chat: Running, page: Page, dark: bool)
     page.clicks("#rename")
     assert violations() == []
     page.presses(Keys.ESCAPE)
+    page.clicks("#more")
+    assert violations() == []
+    page.presses(Keys.ESCAPE)
+    page.presses("/", holding=Keys.CONTROL)
+    assert violations() == []
+    page.presses(Keys.ESCAPE)
+    page.clicks("#delete")
+    page.clicks("[data-list=trash]")
+    page.clicks("#conversations a")
+    page.until(lambda: page.find("#restore").is_displayed())
     page.clicks("#delete")
     assert violations() == []
     page.presses(Keys.ESCAPE)
