@@ -8,13 +8,13 @@ Locks:  ShareUpdateExclusive on public.messages while building: reads and writes
 Undone: the index has user_id alone again, built CONCURRENTLY.
 
 Revision ID: 0046
-Revises: 0045
+Revises: 0067
 """
 
 from alembic import op
 
 revision = "0046"
-down_revision = "0045"
+down_revision = "0067"
 branch_labels = None
 depends_on = None
 
