@@ -4,8 +4,8 @@ What:   chat_internal.search_messages(), full text over messages and chat_messag
         search_text(), how it reads a text, and search_terms(), by which the index of 0054 finds it.
 Why:    under policies no search can use an index: whether a text contains a word is not leakproof, so each message of
         the user is read first. This one runs as the owner of the tables, and repeats what the policies of both tables
-        say: own messages, those of a tenant only while a member. It takes a user from nobody but the service, which
-        it knows by the role of the session and not by a claim.
+        say: own messages, those of a tenant only while a member. It takes a user from nobody but the service, which it
+        knows by the role of the session and not by a claim. What is in the trash is found by nobody.
         A term is the hash of a word, seeded with its user. So the index keeps the words of each user apart, and what
         others store costs nobody anything; no extension is needed for it, and a message however long is stored.
         Scripts that put no spaces between words are indexed by each two characters. What the index finds is held
@@ -16,13 +16,13 @@ Locks:  none.
 Undone: the functions are dropped.
 
 Revision ID: 0053
-Revises: 0042
+Revises: 0067
 """
 
 from alembic import op
 
 revision = "0053"
-down_revision = "0042"
+down_revision = "0067"
 branch_labels = None
 depends_on = None
 
@@ -182,13 +182,17 @@ SEARCH = r"""
         RETURN;
       END IF;
 
+      v_condition := pg_catalog.format('(%s)', v_condition)
+        || coalesce(' AND m.role = ANY (' || pg_catalog.quote_literal(p_roles) || '::text[])', '')
+        || CASE WHEN v_sees_all THEN '' ELSE pg_catalog.format(
+             ' AND (m.tenant_id IS NULL OR m.tenant_id = ANY (%L::uuid[]))',
+             ARRAY(SELECT tu.tenant_id FROM public.tenant_users AS tu WHERE tu.user_id = v_user)) END
+        || pg_catalog.format(' AND m.conversation_id <> ALL (%L::uuid[])',
+             ARRAY(SELECT c.id FROM public.conversations AS c WHERE c.user_id = v_user AND c.deleted_at IS NOT NULL));
+
       FOREACH v_store IN ARRAY ARRAY['messages', 'chat_messages'] LOOP
         v_scope := pg_catalog.format('FROM public.%I AS m WHERE m.user_id = %L', v_store, v_user)
-          || CASE WHEN v_sees_all THEN '' ELSE pg_catalog.format(
-               ' AND (m.tenant_id IS NULL OR m.tenant_id = ANY (%L::uuid[]))',
-               ARRAY(SELECT tu.tenant_id FROM public.tenant_users AS tu WHERE tu.user_id = v_user)) END
           || coalesce(' AND m.conversation_id = ' || pg_catalog.quote_literal(p_conversation_id), '')
-          || coalesce(' AND m.role = ANY (' || pg_catalog.quote_literal(p_roles) || '::text[])', '')
           || coalesce(' AND m.created_at >= ' || pg_catalog.quote_literal(p_since), '')
           || coalesce(' AND m.created_at <= ' || pg_catalog.quote_literal(p_until), '');
         v_ceiling := CASE WHEN NOT p_best_first THEN v_after_at END;
@@ -203,7 +207,7 @@ SEARCH = r"""
             v_part := v_part || pg_catalog.format(' AND m.created_at > %L', v_floor);
           END IF;
           FOR v_row IN EXECUTE pg_catalog.format('SELECT m.id, coalesce(m.created_at, ''-infinity'') AS at'
-            ' %s AND (%s) ORDER BY 2 DESC, 1 DESC', v_part, v_condition)
+            ' %s AND %s ORDER BY 2 DESC, 1 DESC', v_part, v_condition)
           LOOP
             CONTINUE WHEN NOT p_best_first
               AND (v_row.at, v_row.id, v_store) >= (v_after_at, p_after_id, coalesce(p_after_store, ''));

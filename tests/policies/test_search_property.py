@@ -60,6 +60,7 @@ class Message(NamedTuple):
 class Conversation(NamedTuple):
     owner: UUID
     tenant: UUID | None
+    trashed: bool
     messages: list[tuple[str, str, datetime | None, str]]  # store, role, time, text
 
 
@@ -68,6 +69,7 @@ conversations = st.lists(
         Conversation,
         st.sampled_from(USERS),
         st.none() | st.sampled_from(TENANTS),
+        st.sampled_from([False, False, False, True]),
         st.lists(
             st.tuples(
                 st.sampled_from(["messages", "chat_messages"]),
@@ -132,11 +134,13 @@ def connection(server: embedded.Server, _shared_database: str) -> Iterator[psyco
 
 
 def write(connection: psycopg.Connection, written: list[Conversation], members: set[tuple[UUID, UUID]]) -> None:
-    for n, (owner, tenant, messages) in enumerate(written):
+    for n, (owner, tenant, trashed, messages) in enumerate(written):
         key = uuid5(NAMES, f"conversation {n}")
         connection.execute(
             "INSERT INTO conversations (id, user_id, tenant_id) VALUES (%s, %s, %s)", [key, owner, tenant]
         )
+        if trashed:
+            connection.execute("UPDATE conversations SET deleted_at = now() WHERE id = %s", [key])
         for m, (store, role, at, content) in enumerate(messages):
             # the same id in both stores, as of a team that has copied one into the other
             values = [uuid5(key, str(m // 2)), key, owner, role, content, at if store != "messages" else at or TIMES[0]]
@@ -158,6 +162,7 @@ def scanned(connection: psycopg.Connection, user: UUID, query: str, narrowed: di
           UNION ALL SELECT 'chat_messages', id, conversation_id, user_id, role, created_at, content FROM chat_messages
         ) AS m
         WHERE user_id = %(user)s
+          AND conversation_id NOT IN (SELECT id FROM conversations WHERE deleted_at IS NOT NULL)
           AND (%(p_conversation_id)s::uuid IS NULL OR conversation_id = %(p_conversation_id)s)
           AND (%(p_roles)s::text[] IS NULL OR role = ANY (%(p_roles)s))
           AND (%(p_since)s::timestamptz IS NULL OR created_at >= %(p_since)s)

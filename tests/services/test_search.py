@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session
 
 from app.acting_as import acting_as, acting_as_async, acting_as_service
 from app.models import ChatMessage, Conversation, Message, Tenant, TenantUser
-from app.queries import Hit, HitPosition, search
+from app.queries import Hit, HitPosition, restore, search, throw_away
 from tests.services.people import ANN, BEN
 
 
@@ -234,6 +234,22 @@ def test_a_member_who_leaves_the_tenant_finds_its_messages_no_more_and_the_servi
     session.rollback()
     with acting_as_service(session):
         assert [hit.id for hit in found(session, "acme", user_id=ANN)] == [key]
+
+
+def test_what_is_in_the_trash_is_found_by_nobody_and_again_when_it_is_restored(session: Session, say: Any) -> None:
+    [key] = say("Lyon")
+    with acting_as(session, ANN):
+        [hit] = found(session, "lyon")
+        session.execute(throw_away(hit.conversation_id, ANN))
+        session.commit()
+        assert found(session, "lyon") == []
+    session.rollback()
+    with acting_as_service(session):
+        assert found(session, "lyon", user_id=ANN) == []
+    session.rollback()
+    with acting_as(session, ANN):
+        session.execute(restore(hit.conversation_id, ANN))
+        assert [hit.id for hit in found(session, "lyon")] == [key]
 
 
 def test_the_service_says_whose_messages(session: Session) -> None:
