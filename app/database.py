@@ -208,6 +208,10 @@ def _unreachable(url: sa.URL, reason: str, notes: Sequence[str] = ()) -> Command
     )
 
 
+class UnfitServerError(CommandError):
+    """The server was reached, and no migration can run on it or on the way to it."""
+
+
 class InterruptedRunError(CommandError):
     """Ctrl-C or SIGTERM ended the run; ``status`` is what the command exits with."""
 
@@ -373,7 +377,7 @@ def _is_unreachable(error: DBAPIError) -> bool:
 def _refuse_old_server(connection: sa.Connection) -> None:
     version = connection.dialect.server_version_info
     if version is not None and int(version[0]) < OLDEST_SUPPORTED:
-        raise CommandError(
+        raise UnfitServerError(
             f"This server is PostgreSQL {version[0]}, so nothing was run: chat-schema needs {OLDEST_SUPPORTED} or "
             "newer (security_invoker views). Upgrade the server, then run the command again."
         )
@@ -385,7 +389,7 @@ def _refuse_unknown_encoding(connection: sa.Connection) -> None:
     if driver is not None and driver.info.parameter_status("server_encoding") == "SQL_ASCII":
         quote = connection.dialect.identifier_preparer.quote_identifier
         name = str(driver.info.dbname)
-        raise CommandError(
+        raise UnfitServerError(
             f"The encoding of the database {name!r} is SQL_ASCII, so nothing was run: it does not say which characters "
             "its bytes are. Copy it into one of UTF8, which names each byte that is none (then --encoding=LATIN1 or "
             "another one), and point DATABASE_URL there:\n"
@@ -414,7 +418,7 @@ def _refuse_transaction_pooler(connection: sa.Connection) -> None:
             connection.commit()
             other.commit()
             if second == first or again != first:
-                raise CommandError(
+                raise UnfitServerError(
                     f"{shown(connection.engine.url)} leads to a pooler in transaction mode, so nothing was run: locks "
                     "and settings of a migration would reach other clients' sessions. Point DATABASE_URL at the server "
                     'itself or at a session-mode port (on hosted platforms the "direct connection").'
