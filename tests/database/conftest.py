@@ -31,12 +31,12 @@ def refusal(url: str, command: Callable[..., object], *arguments: str, x: tuple[
 
 
 def warning(url: str, x: tuple[str, ...] = (), to: str = "head") -> str:
-    """Plan what would be refused, and return what the plan tells, beside which it must exit with 2."""
+    """Plan what would be refused, beside which it must exit with 2, and return in one line what the plan tells."""
     told = io.StringIO()
     with redirect_stdout(told), pytest.raises(SystemExit) as ended:
         run(url, plan, to, x=unrehearsed(x))
     assert ended.value.code == 2
-    return told.getvalue()
+    return " ".join(told.getvalue().split())
 
 
 @contextmanager
