@@ -51,7 +51,7 @@ def plan(config: Config, to: str = "head", as_json: bool = False) -> None:
                 where = database.described(connection)
         else:
             with database.explained_errors():
-                planned = engine.of_project(config, to)
+                planned = engine.of_project(config, to, engine.Hooks(refuses=planning.refuses))
     except database.UnfitServerError as unfit:
         planned = engine.Plan(current="", target=to, would_stop=[Obstacle(str(unfit))])
     print(json.dumps(planned.as_json(where or None), indent=1) if as_json else told(planned))

@@ -12,12 +12,7 @@ import sqlalchemy as sa
 from alembic.script import ScriptDirectory
 from alembic.util import CommandError
 
-from . import (
-    database,
-    look,
-    operations,  # noqa: F401  what the revisions call
-    rehearsal,
-)
+from . import database, look, operations, rehearsal  # noqa: F401  operations: what the revisions call
 from .engine import plan as engine
 from .engine.obstacles import Obstacle
 from .engine.plan import Plan
@@ -25,6 +20,7 @@ from .engine.statements import named
 from .engine.written import Step
 from .options import Options
 from .project import PROJECT, VERSIONS
+from .revision import RevisionError, require
 from .roles import recorded_roles
 from .version_table import current_revisions, refuse_strangers, refuse_wrong_revision, roles_where_at
 
@@ -102,6 +98,18 @@ def _holds(connection: sa.Connection) -> Callable[[Step], bool]:
         )
 
     return holds
+
+
+def refuses(connection: sa.Connection, step: Step) -> str | None:
+    """Return why op.require_chat_schema() of a service's revision would refuse to run here."""
+    call = step.by("require_chat_schema")
+    if call is None:
+        return None
+    try:
+        require(connection, str(call.arguments["at_least"]))
+    except RevisionError as error:
+        return str(error)
+    return None
 
 
 def _adopts(step: Step) -> str | None:

@@ -159,6 +159,8 @@ class Hooks:
     """Return the table that a step changes as a whole, if it stands."""
     holds: Callable[[Step], bool] = lambda step: True
     """Tell whether a conditional step would be run on this database."""
+    refuses: Callable[[sa.Connection, Step], str | None] = lambda connection, step: None
+    """Return why an operation of the project's own would refuse to run here."""
     reads_rows: bool = True
     """Whether rows may be read, and not the catalog alone."""
 
@@ -309,6 +311,10 @@ def make(
     backfilled = {each.table for each in work if each.does == "backfills"}
     builds = any(each.does == "builds an index" for each in work)
     plan.would_stop += would_stop(connection, locks, backfilled, options, project, versions)
+    if plan.direction == "upgrade":
+        steps = [step for revision in pending for step in _steps(revision, "upgrade", options, project)]
+        refused = (hooks.refuses(connection, step) for step in steps)
+        plan.would_stop += [Obstacle(says) for says in dict.fromkeys(refused) if says]
     if plan.direction == "downgrade":
         _losses(connection, plan, pending, options, project, hooks)
     elif hooks.reads_rows:
@@ -323,7 +329,7 @@ def make(
     return plan
 
 
-def of_project(config: Config, target: str) -> Plan:
+def of_project(config: Config, target: str, hooks: Hooks = Hooks()) -> Plan:
     """Return the plan for the project of ``config``, on the database that its env.py connects to."""
     script = ScriptDirectory.from_config(config)
     plans: list[Plan] = []

@@ -13,6 +13,7 @@ from alembic.config import Config
 from alembic import command
 from app.cli import main
 from app.engine.plan import declared, of_project
+from tests.conftest import alembic_config
 from tests.live.command_line import connect
 
 ENV = """
@@ -120,6 +121,20 @@ def test_the_command_prints_it_and_exits_with_2_where_a_session_is_in_the_way(
     assert ended.value.code == 2
     assert [each["revision"] for each in document["revisions"]] == ["2"]
     assert "(report, idle in transaction, " in document["would_stop"][0]["says"]
+
+
+def test_what_a_service_requires_of_our_schema_is_asked_before(
+    project: Config, database_url: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = Path(str(project.config_file_name)).parent / "versions" / "4_notes.py"
+    file.write_text(file.read_text().replace("op.create", 'op.require_chat_schema("0003"); op.create'))
+    words = ["-c", str(project.config_file_name), "plan"]
+    with pytest.raises(SystemExit) as ended:
+        main(words)
+    assert ended.value.code == 2
+    assert "chat-schema upgrade" in capsys.readouterr().out
+    command.upgrade(alembic_config(database_url), "0003")
+    main(words)
 
 
 def test_the_way_back_counts_what_its_guards_count(project: Config) -> None:
