@@ -320,6 +320,7 @@ def make(
     elif hooks.reads_rows:
         plan.would_stop += _next_counts(connection, pending[0], options, project, hooks)
         plan.would_stop += _twins(connection, pending, backfilled, options, reader)
+    plan.notes += _unread(pending, plan.direction, options, project)
     plan.notes += worth_knowing(connection, backfilled, builds, options)
     left = unfinished.noted_in(connection, versions.schema)
     if left is not None:
@@ -339,9 +340,8 @@ def of_project(config: Config, target: str, hooks: Hooks = Hooks()) -> Plan:
         options = context.opts.get("engine_options") or Options()
         table = context.opts.get("version_table") or VersionTable.name
         versions = VersionTable.found_by(connection, context.version_table_schema, table)
-        plans.append(
-            make(connection, script, target, context.get_current_heads(), options, project_of(context), versions)
-        )
+        project, here = project_of(context), context.get_current_heads()
+        plans.append(make(connection, script, target, here, options, project, versions, hooks))
         return []
 
     with EnvironmentContext(config, script, fn=planning, dont_mutate=True):
@@ -411,6 +411,14 @@ def _losses(
                 plan.notes.append(says)
             elif lost:
                 plan.would_stop.append(Obstacle(says, "-- to destroy them: -x allow-data-loss=yes"))
+
+
+def _unread(pending: list[Script], direction: str, options: Options, project: Project) -> Iterator[str]:
+    for revision in pending:
+        try:
+            written(getattr(revision.module, direction), options, engine_project=project)
+        except Exception as error:  # whatever a revision of somebody else's raises
+            yield f"{revision.revision} was not read ({type(error).__name__}): it asks a database while it is written."
 
 
 def _steps(revision: Script, direction: str, options: Options, project: Project) -> list[Step]:
