@@ -39,6 +39,7 @@ def plan(config: Config, to: str = "head", as_json: bool = False) -> None:
     from .engine import plan as engine
     from .engine.obstacles import Obstacle
     from .engine.plan_text import told
+    from .engine.server import UnfitServerError
 
     script = ScriptDirectory.from_config(config)
     refuse_no_revision(script, to)
@@ -52,7 +53,7 @@ def plan(config: Config, to: str = "head", as_json: bool = False) -> None:
         else:
             with database.explained_errors():
                 planned = engine.of_project(config, to, engine.Hooks(refuses=planning.refuses))
-    except database.UnfitServerError as unfit:
+    except UnfitServerError as unfit:
         planned = engine.Plan(current="", target=to, would_stop=[Obstacle(str(unfit))])
     print(json.dumps(planned.as_json(where or None), indent=1) if as_json else told(planned))
     if planned.would_stop:
