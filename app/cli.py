@@ -27,6 +27,7 @@ from .destination import refuse_no_revision
 from .engine.progress import Progress
 from .options import Options
 from .output import checked_output
+from .project import PROJECT
 from .version_table import refuse_strangers
 
 
@@ -55,7 +56,7 @@ def plan(config: Config, to: str = "head", as_json: bool = False) -> None:
                 planned = engine.of_project(config, to, engine.Hooks(refuses=planning.refuses))
     except UnfitServerError as unfit:
         planned = engine.Plan(current="", target=to, would_stop=[Obstacle(str(unfit))])
-    print(json.dumps(planned.as_json(where or None), indent=1) if as_json else told(planned))
+    print(json.dumps(planned.as_json(where or None), indent=1) if as_json else told(planned, PROJECT.default_schema))
     if planned.would_stop:
         raise SystemExit(2)
 

@@ -10,13 +10,13 @@ from .obstacles import BATCH, Obstacle
 from .plan import Plan, Planned
 
 
-def told(plan: Plan, width: int | None = None) -> str:
-    """Return the plan as a table for a terminal of ``width`` columns."""
+def told(plan: Plan, schema: str | None = None, width: int | None = None) -> str:
+    """Return the plan as a table for a terminal of ``width`` columns; tables of ``schema`` are named without it."""
     width = max(80, min(width or shutil.get_terminal_size().columns, 120))
-    return "\n".join(_told(plan, width))
+    return "\n".join(_told(plan, schema, width))
 
 
-def _told(plan: Plan, width: int) -> Iterator[str]:
+def _told(plan: Plan, schema: str | None, width: int) -> Iterator[str]:
     here = plan.current or "an empty database"
     count = len(plan.revisions)
     if count:
@@ -25,7 +25,7 @@ def _told(plan: Plan, width: int) -> Iterator[str]:
         yield f"At {here}: there is nothing to do."
         return
     for revision in plan.revisions:
-        yield from _revision(revision, width)
+        yield from _revision(revision, schema, width)
     seconds = [work.seconds for each in plan.revisions for work in each.work if work.seconds]
     if seconds:
         low, high = (sum(each) for each in zip(*seconds, strict=True))
@@ -48,20 +48,20 @@ def _obstacle_told(obstacle: Obstacle, width: int) -> Iterator[str]:
     yield from (f"    {line}" for line in obstacle.mends.splitlines())  # to be pasted, so never broken
 
 
-def _revision(revision: Planned, width: int) -> Iterator[str]:
+def _revision(revision: Planned, schema: str | None, width: int) -> Iterator[str]:
     yield from _item(f"  {revision.revision}  {revision.phase:<9} ", revision.does, width)
     margin = " " * 18
     for lock in revision.locks:
         if lock.mode != BATCH:  # told with the backfill
-            yield f"{margin}{lock.mode:<21} {_short(lock.table):<22} {lock.lasts}".rstrip()
+            yield f"{margin}{lock.mode:<21} {_short(lock.table, schema):<22} {lock.lasts}".rstrip()
     for work in revision.work:
         rows = "" if work.rows is None else f"about {work.rows:,} rows"
         time = f", {duration(work.seconds[0])} to {duration(work.seconds[1])}" if work.seconds else ""
-        yield from _item(f"{margin}{work.does} ", f"{_short(work.table)}: {work.name}; {rows}{time}", width)
+        yield from _item(f"{margin}{work.does} ", f"{_short(work.table, schema)}: {work.name}; {rows}{time}", width)
 
 
-def _short(table: str) -> str:
-    return table.removeprefix("public.")
+def _short(table: str, schema: str | None) -> str:
+    return table.removeprefix(f"{schema}.")
 
 
 def _item(head: str, text: str, width: int) -> Iterator[str]:
