@@ -1,35 +1,28 @@
 """Index messages by owner, conversation and id: what a key can point at that names all three.
 
-What:   idx_messages_user_id becomes UNIQUE (user_id, conversation_id, id); before it had user_id alone.
+What:   idx_messages_user_id_conversation_id UNIQUE (user_id, conversation_id, id).
 Why:    the next revision's key from a message to the one that it answers points at it, so that both stand in one
-        conversation of one owner. It leads with user_id and serves the cascade from users as before: a message costs
-        as many index entries as it did.
+        conversation of one owner.
 Locks:  ShareUpdateExclusive on public.messages while building: reads and writes go on.
-Undone: the index has user_id alone again, built CONCURRENTLY.
+Undone: the index is dropped CONCURRENTLY.
 
 Revision ID: 0046
-Revises: 0067
+Revises: 0054
 """
 
 from alembic import op
 
 revision = "0046"
-down_revision = "0067"
+down_revision = "0054"
 branch_labels = None
 depends_on = None
 
 
 def upgrade() -> None:
-    replace(["user_id", "conversation_id", "id"], unique=True)
-
-
-def replace(columns: list[str], unique: bool) -> None:
-    """Build the index under another name, drop the old one, rename; each step bears a rerun."""
-    op.create_index_online("idx_messages_user_id_new", "messages", columns, unique=unique)
-    op.drop_index_online("idx_messages_user_id")
-    op.sql("ALTER INDEX public.idx_messages_user_id_new RENAME TO idx_messages_user_id")
+    op.create_index_online(
+        "idx_messages_user_id_conversation_id", "messages", ["user_id", "conversation_id", "id"], unique=True
+    )
 
 
 def downgrade() -> None:
-    op.drop_index_online("idx_messages_user_id_new")  # what an upgrade has left that did not come to its end
-    replace(["user_id"], unique=False)
+    op.drop_index_online("idx_messages_user_id_conversation_id")
