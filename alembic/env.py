@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
@@ -14,9 +15,13 @@ from alembic.util import to_tuple
 from alembic import context
 from chat_schema import database, look
 from chat_schema.destination import refuse_no_revision
+from chat_schema.engine.control import Control
 from chat_schema.engine.deployer_lock import deployer_lock
+from chat_schema.engine.json_log import write_json
+from chat_schema.engine.metrics import Metrics
 from chat_schema.engine.revisions import about_to_undo, live
 from chat_schema.engine.session import READING, safe_search_path, session_settings
+from chat_schema.engine.steering import Steering
 from chat_schema.options import Options
 from chat_schema.project import INTERNAL_SCHEMA, PROJECT, VERSIONS
 from chat_schema.roles import recorded_roles
@@ -36,6 +41,9 @@ if (asked := getattr(config.cmd_opts, "revision", None)) is not None:
 
 if config.config_file_name and config.attributes.get("configure_logging", True):
     logging.config.fileConfig(config.config_file_name, disable_existing_loggers=False)
+steering = Steering(Metrics(Path(options.metrics)) if options.metrics else None)
+if options.log_format == "json":
+    write_json(steering.named)
 
 
 def is_ours(part: sa.schema.SchemaItem, name: str | None, kind: str, reflected: bool, compare_to: object) -> bool:
@@ -192,6 +200,9 @@ def run_online() -> None:
         context.configure(
             connection=connection,
             engine_options=settled,
+            engine_steering=steering,
+            engine_before_revision=config.attributes.get("before_revision"),
+            engine_after_revision=config.attributes.get("after_revision"),
             dont_mutate=only_looks,
             on_version_apply=lambda step, **_: applied.append(step),
             **settings_of_a_run(),
@@ -206,6 +217,8 @@ def run_online() -> None:
             if not gets_away:
                 look_first(connection, migration, settled)
             stack.enter_context(version_table(connection))
+        if changes_the_database():
+            stack.enter_context(steering.attached(connection, Control.beside(connection, VERSIONS), settled, PROJECT))
         migration._migrations_fn = live(migration._migrations_fn, options)  # the one seam around a single revision
         with context.begin_transaction():
             context.run_migrations()

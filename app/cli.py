@@ -9,9 +9,11 @@ import json
 import os
 import re
 import sys
-from argparse import Namespace, RawDescriptionHelpFormatter
+import time
+from argparse import SUPPRESS, ArgumentParser, Namespace, RawDescriptionHelpFormatter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
 from pathlib import Path
 
 import sqlalchemy as sa
@@ -26,12 +28,24 @@ from alembic import command
 from . import database, look, rehearsal, retention, verification
 from . import embedded as embedded_server
 from .destination import refuse_no_revision
+from .engine import control as control_table
+from .engine.control import PAUSE, THROTTLE, Control, Wish
 from .engine.progress import Progress
+from .engine.status import status as read_status
 from .options import Options
 from .output import checked_output
-from .project import INTERNAL_SCHEMA
+from .project import INTERNAL_SCHEMA, PROJECT, VERSIONS
 from .roles import recorded_roles
 from .version_table import refuse_strangers
+
+_MAY_STEER = sa.text(
+    """
+    SELECT pg_catalog.pg_has_role(c.relowner, 'USAGE') AS owns, pg_catalog.pg_get_userbyid(c.relowner) AS owner,
+           current_user::text AS login
+    FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
+    WHERE n.nspname = :schema AND c.relname = :name
+    """
+)
 
 
 def plan(config: Config) -> None:
@@ -110,6 +124,93 @@ def _report(check: verification.Check) -> None:
     print(f"{'ok  ' if check.passed else 'FAIL'}  {check.name:<58} {check.found}")
     for line in (*check.problems, *(f"warning: {each}" for each in check.warnings), *check.notes):
         print("        " + line.replace("\n", "\n        "))
+
+
+def status(config: Config, as_json: bool = False, watch: bool = False) -> None:
+    """Show where the database stands, what a deployment does there and what it waits for; --watch: once a second."""
+    head = ScriptDirectory.from_config(config).get_current_head()
+    with _connected(config) as connection:
+        try:
+            while True:
+                seen = read_status(connection, VERSIONS, PROJECT.lock_space or VERSIONS.lock_space, PROJECT.command)
+                if as_json:
+                    print(json.dumps({"version": 1, "head": head, **seen.as_json()}, indent=None if watch else 1))
+                elif watch and not sys.stdout.isatty():
+                    print(f"{datetime.now(UTC):%H:%M:%S}Z {seen.line()}")
+                else:
+                    cleared = "\x1b[H\x1b[J" if watch else ""
+                    print(cleared + "\n".join([f"head        {head}", *seen.lines()]))
+                sys.stdout.flush()
+                if not watch:
+                    return
+                time.sleep(1)
+        except KeyboardInterrupt:
+            if not watch:
+                raise
+
+
+def pause(config: Config) -> None:
+    """Pause the deployment that runs, and each that is started, until `chat-schema resume`; clients notice nothing."""
+    with _steered(config) as (connection, control):
+        wish = control.write(connection, PAUSE, True)
+        print(_obeyed(connection, wish))
+
+
+def _obeyed(connection: sa.Connection, wish: Wish) -> str:
+    """Wait for what the deployment answers to a pause, and return what to say."""
+    deadline = time.monotonic() + 3
+    while True:
+        seen = read_status(connection, VERSIONS, PROJECT.lock_space or VERSIONS.lock_space, PROJECT.command)
+        if seen.deployer is None:
+            return "Paused. No deployment runs; the next one will wait. `chat-schema resume` lets it go on."
+        if seen.run is not None and seen.run["acknowledged"] == wish.token:
+            return "Paused. No batch runs, no lock is held. `chat-schema resume` goes on."
+        if time.monotonic() > deadline:
+            break
+        time.sleep(0.05)
+    revision = seen.run["revision"] if seen.run is not None else None
+    return (
+        f"Asked. The deployment (pid {seen.deployer.pid}) is in the middle of "
+        f"{f'revision {revision}' if revision else 'what it begins with'}, which cannot be left halfway: it pauses "
+        "after it, and `chat-schema status` shows when. `chat-schema resume` takes the pause back."
+    )
+
+
+def resume(config: Config) -> None:
+    """Let a paused deployment go on."""
+    with _steered(config) as (connection, control):
+        wish = control.take_back(connection, PAUSE)
+        print("Nothing was paused." if wish is None else f"Resumed; it was paused {wish}.")
+
+
+def throttle(config: Config, share: str) -> None:
+    """Let backfills work for a SHARE of the time alone, as 25%, one worker at a time; `off` takes it back."""
+    percent = control_table.percent(share)
+    with _steered(config) as (connection, control):
+        if percent < control_table.FULL:
+            control.write(connection, THROTTLE, percent)
+            print(f"Backfills work {percent} % of the time, in this deployment and in the next ones.")
+        else:
+            was = control.take_back(connection, THROTTLE)
+            print("Nothing was throttled." if was is None else f"No longer throttled to {was.value} %.")
+
+
+@contextmanager
+def _steered(config: Config) -> Iterator[tuple[sa.Connection, Control]]:
+    with _connected(config) as connection:
+        may = connection.execute(_MAY_STEER, {"schema": VERSIONS.schema, "name": VERSIONS.name}).one_or_none()
+        connection.rollback()
+        if may is None:
+            raise CommandError(
+                "Nothing was changed: no revision of chat-schema has been run in this database, so there is nothing to "
+                "steer. `chat-schema upgrade head` begins."
+            )
+        if not may.owns:
+            raise CommandError(
+                f"Nothing was changed: the login {may.login!r} may not steer deployments here. Run the command as "
+                f"{may.owner!r}, which owns the schema, or as a member of it."
+            )
+        yield connection, Control.beside(connection, VERSIONS)
 
 
 def purge(config: Config, older_than: int = 90, batch_size: int = 500, dry_run: bool = False) -> None:
@@ -236,13 +337,17 @@ class _CommandLine(CommandLine):
         ),
         "split": ("--split", {"metavar": "DIR", "help": "the folder to write the files to"}),
         "remove": ("--remove", {"metavar": "DIR", "help": "delete these data"}),
+        "watch": ("--watch", {"action": "store_true", "help": "show it anew each second, until Ctrl-C"}),
         "dry_run": ("--dry-run", {"action": "store_true", "help": "only count what would be deleted"}),
     }
 
     def __init__(self) -> None:
         super().__init__(prog="chat-schema")
-        for own in (plan, verify, purge, sql, embedded):
+        for own in (plan, verify, status, pause, resume, throttle, purge, sql, embedded):
             self.register_command(own)
+        _add_options_of_a_run(self.parser, None)
+        for name in ("upgrade", "downgrade"):
+            _add_options_of_a_run(self.subparsers.choices[name], SUPPRESS)
         for action in self.parser._actions:
             if action.dest == "version":  # Alembic's speaks of Alembic alone
                 action.version = _version()  # type: ignore[attr-defined]
@@ -254,6 +359,9 @@ class _CommandLine(CommandLine):
         options = self.parser.parse_args(argv)
         if not hasattr(options, "cmd"):
             self.parser.error("too few arguments")
+        for name in ("log-format", "metrics"):
+            if (said := getattr(options, name.replace("-", "_"))) is not None:
+                options.x = [*(options.x or []), f"{name}={said}"]
         given = options.config or [database.project_folder() / "alembic.ini"]
         toml = [file for file in given if Path(file).name == "pyproject.toml"]
         ini = [file for file in given if file not in toml]
@@ -285,6 +393,14 @@ class _CommandLine(CommandLine):
         except KeyboardInterrupt:
             print("chat-schema: interrupted; what was committed stays, run it again to go on.", file=sys.stderr)
             raise SystemExit(130) from None
+
+
+def _add_options_of_a_run(parser: ArgumentParser, default: str | None) -> None:
+    """Take these before the command and behind it; they are the options of -x with the same name."""
+    parser.add_argument("--log-format", choices=["plain", "json"], default=default, help="json: one object a line")
+    parser.add_argument(
+        "--metrics", metavar="FILE", default=default, help="write for Prometheus, once a second, how far the run is"
+    )
 
 
 def _version() -> str:

@@ -17,8 +17,10 @@ from alembic.util import CommandError
 from sqlalchemy.exc import DBAPIError
 
 from . import lock_retry, unfinished
+from .hooks import Hooks
 from .options import Options
 from .positions import Positions
+from .steering import Step, steering_of
 from .unfinished import DOWNGRADE, StoppedError, Unfinished
 
 Steps = Callable[[Any, MigrationContext], Iterable[MigrationStep]]
@@ -31,12 +33,21 @@ def live(steps: Steps, options: Options) -> Steps:
         if context.as_sql:
             yield from steps(heads, context)
             return
+        _hold(context)
         left = _left(steps.__name__, heads, context, options)
+        hooks, steering = Hooks.of(context, options), steering_of(context)
         for step in steps(heads, context):
-            if isinstance(step, RevisionStep):
-                begun = Unfinished.of(step)
-                step.migration_fn = _live(step, left if begun == left else begun, context, options)
+            if not isinstance(step, RevisionStep):
+                yield step
+                continue
+            begun = Unfinished.of(step)
+            step.migration_fn = _live(step, left if begun == left else begun, context, options)
+            steering.step = Step.of(step)
+            _hold(context)
+            hooks.before(steering.step)
             yield step
+            hooks.after(steering.step)  # its transaction has ended: Alembic asks for the next one
+            steering.step = None
 
     return wrapped
 
@@ -60,7 +71,7 @@ def _live(step: RevisionStep, begun: Unfinished, context: MigrationContext, opti
     @functools.wraps(revision)  # Alembic logs the step by this function's name
     def run(**arguments: Any) -> None:
         try:
-            with begun.noted_before_commits(context):
+            with steering_of(context).revision(), begun.noted_before_commits(context):
                 lock_retry.attempt(functools.partial(revision, **arguments), str(step.short_log), context, options)
             unfinished.forget(context)
         except BaseException as error:
@@ -68,6 +79,14 @@ def _live(step: RevisionStep, begun: Unfinished, context: MigrationContext, opti
             raise
 
     return run
+
+
+def _hold(context: MigrationContext) -> None:
+    """Wait for the end of a pause, without a transaction."""
+    steering = steering_of(context)
+    if steering.is_paused and not context._in_external_transaction:
+        cast(sa.Connection, context.connection).commit()  # Alembic has looked which revision the database is at
+    steering.hold()
 
 
 def _left(command: str, heads: Any, context: MigrationContext, options: Options) -> Unfinished | None:
@@ -85,7 +104,7 @@ def _left(command: str, heads: Any, context: MigrationContext, options: Options)
 
 def _undo(begun: Unfinished, context: MigrationContext, options: Options) -> None:
     function = begun.opposite.function(_script(begun, context))
-    with context.begin_transaction(_per_migration=True):
+    with steering_of(context).work(), context.begin_transaction(_per_migration=True):
         lock_retry.attempt(function, f"undoing the unfinished {begun}", context, options)
         unfinished.forget(context)
 
