@@ -9,11 +9,9 @@ import json
 import os
 import re
 import sys
-import time
 from argparse import SUPPRESS, ArgumentParser, Namespace, RawDescriptionHelpFormatter
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
-from datetime import UTC, datetime
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 
 import sqlalchemy as sa
@@ -25,27 +23,16 @@ from alembic.util import CommandError
 import alembic
 from alembic import command
 
-from . import database, look, rehearsal, retention, verification
+from . import database, look, rehearsal, retention, steering, verification
 from . import embedded as embedded_server
 from .destination import refuse_no_revision
-from .engine import control as control_table
-from .engine.control import PAUSE, THROTTLE, Control, Wish
+from .engine.json_log import as_line
 from .engine.progress import Progress
-from .engine.status import status as read_status
 from .options import Options
 from .output import checked_output
-from .project import INTERNAL_SCHEMA, PROJECT, VERSIONS
+from .project import INTERNAL_SCHEMA
 from .roles import recorded_roles
 from .version_table import refuse_strangers
-
-_MAY_STEER = sa.text(
-    """
-    SELECT pg_catalog.pg_has_role(c.relowner, 'USAGE') AS owns, pg_catalog.pg_get_userbyid(c.relowner) AS owner,
-           current_user::text AS login
-    FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
-    WHERE n.nspname = :schema AND c.relname = :name
-    """
-)
 
 
 def plan(config: Config) -> None:
@@ -126,91 +113,47 @@ def _report(check: verification.Check) -> None:
         print("        " + line.replace("\n", "\n        "))
 
 
+def lint(config: Config, files: Sequence[str] = (), ignore: Sequence[str] | None = None, as_json: bool = False) -> None:
+    """Check revisions for what would stop clients or lose rows; exit 1 if anything is found, each with its recipe."""
+    from . import operations  # noqa: F401  what revisions may call; other commands need neither
+    from .engine import lint as linter
+
+    found = linter.lint(config, files, ignore or (), Options())
+    if as_json:
+        print(json.dumps({"version": 1, "findings": [each.as_json() for each in found]}, indent=1))
+    else:
+        for each in found:
+            print(each)
+        print(f"{len(found)} finding{'s' * (len(found) > 1)}." if found else "Nothing was found.")
+    if found:
+        raise SystemExit(1)
+
+
 def status(config: Config, as_json: bool = False, watch: bool = False) -> None:
     """Show where the database stands, what a deployment does there and what it waits for; --watch: once a second."""
     head = ScriptDirectory.from_config(config).get_current_head()
-    with _connected(config) as connection:
-        try:
-            while True:
-                seen = read_status(connection, VERSIONS, PROJECT.lock_space or VERSIONS.lock_space, PROJECT.command)
-                if as_json:
-                    print(json.dumps({"version": 1, "head": head, **seen.as_json()}, indent=None if watch else 1))
-                elif watch and not sys.stdout.isatty():
-                    print(f"{datetime.now(UTC):%H:%M:%S}Z {seen.line()}")
-                else:
-                    cleared = "\x1b[H\x1b[J" if watch else ""
-                    print(cleared + "\n".join([f"head        {head}", *seen.lines()]))
-                sys.stdout.flush()
-                if not watch:
-                    return
-                time.sleep(1)
-        except KeyboardInterrupt:
-            if not watch:
-                raise
+    with _connected(config) as connection, suppress(KeyboardInterrupt) if watch else nullcontext():
+        for told in steering.told(connection, head, as_json=as_json, watch=watch):
+            print(told, flush=True)
 
 
 def pause(config: Config) -> None:
     """Pause the deployment that runs, and each that is started, until `chat-schema resume`; clients notice nothing."""
-    with _steered(config) as (connection, control):
-        wish = control.write(connection, PAUSE, True)
-        print(_obeyed(connection, wish))
-
-
-def _obeyed(connection: sa.Connection, wish: Wish) -> str:
-    """Wait for what the deployment answers to a pause, and return what to say."""
-    deadline = time.monotonic() + 3
-    while True:
-        seen = read_status(connection, VERSIONS, PROJECT.lock_space or VERSIONS.lock_space, PROJECT.command)
-        if seen.deployer is None:
-            return "Paused. No deployment runs; the next one will wait. `chat-schema resume` lets it go on."
-        if seen.run is not None and seen.run["acknowledged"] == wish.token:
-            return "Paused. No batch runs, no lock is held. `chat-schema resume` goes on."
-        if time.monotonic() > deadline:
-            break
-        time.sleep(0.05)
-    revision = seen.run["revision"] if seen.run is not None else None
-    return (
-        f"Asked. The deployment (pid {seen.deployer.pid}) is in the middle of "
-        f"{f'revision {revision}' if revision else 'what it begins with'}, which cannot be left halfway: it pauses "
-        "after it, and `chat-schema status` shows when. `chat-schema resume` takes the pause back."
-    )
+    with _connected(config) as connection:
+        print(steering.pause(connection))
 
 
 def resume(config: Config) -> None:
     """Let a paused deployment go on."""
-    with _steered(config) as (connection, control):
-        wish = control.take_back(connection, PAUSE)
-        print("Nothing was paused." if wish is None else f"Resumed; it was paused {wish}.")
+    with _connected(config) as connection:
+        print(steering.resume(connection))
 
 
 def throttle(config: Config, share: str) -> None:
     """Let backfills work for a SHARE of the time alone, as 25%, one worker at a time; `off` takes it back."""
-    percent = control_table.percent(share)
-    with _steered(config) as (connection, control):
-        if percent < control_table.FULL:
-            control.write(connection, THROTTLE, percent)
-            print(f"Backfills work {percent} % of the time, in this deployment and in the next ones.")
-        else:
-            was = control.take_back(connection, THROTTLE)
-            print("Nothing was throttled." if was is None else f"No longer throttled to {was.value} %.")
-
-
-@contextmanager
-def _steered(config: Config) -> Iterator[tuple[sa.Connection, Control]]:
+    percent = steering.percent(share)
     with _connected(config) as connection:
-        may = connection.execute(_MAY_STEER, {"schema": VERSIONS.schema, "name": VERSIONS.name}).one_or_none()
-        connection.rollback()
-        if may is None:
-            raise CommandError(
-                "Nothing was changed: no revision of chat-schema has been run in this database, so there is nothing to "
-                "steer. `chat-schema upgrade head` begins."
-            )
-        if not may.owns:
-            raise CommandError(
-                f"Nothing was changed: the login {may.login!r} may not steer deployments here. Run the command as "
-                f"{may.owner!r}, which owns the schema, or as a member of it."
-            )
-        yield connection, Control.beside(connection, VERSIONS)
+        print(steering.throttle(connection, percent))
 
 
 def purge(config: Config, older_than: int = 90, batch_size: int = 500, dry_run: bool = False) -> None:
@@ -335,6 +278,18 @@ class _CommandLine(CommandLine):
                 "help": "record what is reported by this name as your own (repeatable)",
             },
         ),
+        "ignore": (
+            "--ignore",
+            {
+                "action": "append",
+                "metavar": "RULE",
+                "help": "do without a rule (repeatable)",
+            },
+        ),
+        "files": (
+            "files",
+            {"nargs": "*", "help": "files, revisions or ranges as 0030:head (default: the whole chain)"},
+        ),
         "split": ("--split", {"metavar": "DIR", "help": "the folder to write the files to"}),
         "remove": ("--remove", {"metavar": "DIR", "help": "delete these data"}),
         "watch": ("--watch", {"action": "store_true", "help": "show it anew each second, until Ctrl-C"}),
@@ -343,7 +298,7 @@ class _CommandLine(CommandLine):
 
     def __init__(self) -> None:
         super().__init__(prog="chat-schema")
-        for own in (plan, verify, status, pause, resume, throttle, purge, sql, embedded):
+        for own in (plan, lint, verify, status, pause, resume, throttle, purge, sql, embedded):
             self.register_command(own)
         _add_options_of_a_run(self.parser, None)
         for name in ("upgrade", "downgrade"):
@@ -388,8 +343,11 @@ class _CommandLine(CommandLine):
         except CommandError as error:
             if raise_it:
                 raise
-            print(f"chat-schema: {error}", file=sys.stderr)
-            raise SystemExit(error.status if isinstance(error, database.InterruptedRunError) else 1) from None
+            if getattr(options, "log_format", None) == "json":
+                print(as_line("ERROR", "chat_schema", str(error)), file=sys.stderr)
+            else:
+                print(f"chat-schema: {error}", file=sys.stderr)
+            raise SystemExit(getattr(error, "status", 1)) from None
         except KeyboardInterrupt:
             print("chat-schema: interrupted; what was committed stays, run it again to go on.", file=sys.stderr)
             raise SystemExit(130) from None

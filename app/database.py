@@ -21,6 +21,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, PendingRollbackError
 
 from . import embedded
 from .engine.session import keep_search_path
+from .engine.unfinished import StopsBeforeBackfillError
 from .project import INTERNAL_SCHEMA
 
 log = logging.getLogger("chat_schema")
@@ -228,7 +229,10 @@ def explained_errors() -> Iterator[None]:
     except CommandError as error:
         if not _notes(error):
             raise
-        raise CommandError(_with_notes(str(error), error)) from error
+        told = _with_notes(str(error), error)
+        if isinstance(error, StopsBeforeBackfillError):  # which is what was asked for, and has a status of its own
+            raise StopsBeforeBackfillError(told) from error
+        raise CommandError(told) from error
     except DBAPIError as error:
         state = getattr(error.orig, "sqlstate", None) or "no SQLSTATE"
         full = "could not extend file" in first_line(error)  # a quota has no SQLSTATE of its own, a full disk has 53100

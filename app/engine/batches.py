@@ -28,7 +28,7 @@ from .reasons import Reasons
 from .replicas import replicas_are_hidden
 from .session import session_settings
 from .steering import Steering
-from .unfinished import StoppedError
+from .unfinished import StoppedError, StopsBeforeBackfillError
 
 log = logging.getLogger("alembic.engine")
 
@@ -95,13 +95,6 @@ class Backfill:
     def any_pending(self) -> str:
         """Return the query that tells whether a row is left."""
         return f"SELECT EXISTS (SELECT FROM {self.table} AS {self.alias} WHERE {self.pending})"
-
-
-class StopsBeforeBackfillError(StoppedError):
-    """``-x stop-before-backfill=yes``: the rows are left to a run without it."""
-
-    status = 3
-    """What a command exits with."""
 
 
 def run(

@@ -32,6 +32,11 @@ class JsonFormatter(logging.Formatter):
         return json.dumps(line, default=str, ensure_ascii=False)
 
 
+def as_line(level: str, logger: str, message: str) -> str:
+    """Return what is told outside the log, as the message that a command ends with, in the form of its lines."""
+    return JsonFormatter().format(logging.makeLogRecord({"levelname": level, "name": logger, "msg": message}))
+
+
 def write_json(runs: Callable[[], Mapping[str, object]]) -> None:
     """Let every handler of the root logger write so from now on; ``runs`` tells what runs at the moment."""
     for handler in logging.getLogger().handlers:
