@@ -70,7 +70,11 @@ def test_no_batch_begins_after_a_pause_was_acknowledged_until_it_is_taken_back(
     with Application(old_url) as application, paused_halfway(old_url, workers) as upgrade:
         position = "SELECT position, updated_at FROM chat_internal.backfill_progress"
         before = client.execute(position).fetchone()
-        application.check(client)  # clients write meanwhile
+        written = (
+            "INSERT INTO chat_messages (user_id, role, content) VALUES (md5('1')::uuid, 'user', 'now') RETURNING id"
+        )
+        key = value(client, written)
+        client.execute("DELETE FROM chat_messages WHERE id = %s AND conversation_id IS NOT NULL", [key])
         seen = status(old_url)
         assert (seen["state"], seen["revision"], seen["phase"]) == ("paused", "0033", "backfill")
         assert seen["step"] == "conversations of chat_messages"
@@ -87,6 +91,7 @@ def test_no_batch_begins_after_a_pause_was_acknowledged_until_it_is_taken_back(
         assert "until `chat-schema resume`" in upgrade.output
         assert chat_schema(old_url, "resume").startswith("Resumed; it was paused since ")
         upgrade.succeeds()
+    application.check(client)
     assert snapshot(old_url) == head
     assert value(client, CONTROL) is None
 

@@ -1,0 +1,146 @@
+"""A backfill waits for what else would suffer: held back log, room, autovacuum, and what a query tells."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+
+import psycopg
+import pytest
+import sqlalchemy as sa
+
+from alembic import command
+from app import embedded
+from app.engine.options import Options
+from app.engine.reasons import Reason, Reasons
+from tests.conftest import SETTINGS, alembic_config, scratch_folder
+from tests.database.conftest import refusal
+from tests.live.command_line import alembic, connect, value, wait_for
+from tests.live.conftest import MESSAGES, OLD_SHAPE, USERS, fill
+from tests.postgres_binaries import binaries
+
+TINY = ("batch-time=1ms", "lock-timeout=50ms")
+MOVED = "SELECT count(conversation_id) FROM chat_messages"
+REVISION = "SELECT version_num FROM chat_internal.alembic_version"
+BUSY = "wait-while=SELECT 'p99 is ' || p99 FROM ops.latency WHERE p99 > 200"
+
+
+def test_a_query_of_the_users_holds_the_backfill_and_lets_it_go_on(old_url: str, client: psycopg.Connection) -> None:
+    fill(client)
+    client.execute("CREATE SCHEMA ops CREATE TABLE latency (p99 int)")
+    client.execute("INSERT INTO ops.latency VALUES (300)")
+    told = "conversations of chat_messages: waits for the query of -x wait-while"
+    with alembic(old_url, "upgrade", "head", x=(*TINY, BUSY)) as upgrade:
+        upgrade.says(f"{told}: p99 is 300\n")
+        assert value(client, MOVED) == 0
+        client.execute("ALTER TABLE ops.latency RENAME TO gone")
+        upgrade.says(f'{told}, which fails: relation "ops.latency" does not exist\n')
+        assert value(client, MOVED) == 0
+        client.execute("ALTER TABLE ops.gone RENAME TO latency")
+        client.execute("UPDATE ops.latency SET p99 = 20")
+        said = upgrade.succeeds()
+    assert said.count("which fails") == 1
+    assert value(client, MOVED) == USERS * MESSAGES
+
+
+@pytest.mark.parametrize(
+    ("query", "why"),
+    [
+        ("SELEC true", "syntax error"),
+        ("DELETE FROM public.users RETURNING true", "cannot execute DELETE in a read-only transaction"),
+        ("SELECT false; DELETE FROM public.users", "cannot insert multiple commands"),
+        ("SELECT pg_catalog.pg_sleep(10)", "statement timeout"),
+        ("SELECT 1 FROM users", 'relation "users" does not exist'),
+    ],
+)
+def test_a_query_that_fails_or_writes_is_refused_before_anything_has_run(
+    old_url: str, client: psycopg.Connection, query: str, why: str
+) -> None:
+    fill(client, messages=1)
+    said = refusal(old_url, command.upgrade, "head", x=(f"wait-while={query}",))
+    assert "The query of -x wait-while failed, so nothing was run: " in said
+    assert why in said
+    assert value(client, "SELECT count(*) FROM users") == USERS
+    assert value(client, REVISION) == OLD_SHAPE
+
+
+def test_a_replication_slot_that_holds_the_log_back_is_waited_for(old_url: str, client: psycopg.Connection) -> None:
+    fill(client)
+    client.execute("SELECT pg_create_physical_replication_slot('behind', true)")
+    try:
+        client.execute("CREATE TABLE large AS SELECT repeat('x', 1000) FROM generate_series(1, 3000)")
+        with alembic(old_url, "upgrade", "head", x=(*TINY, "max-wal-held=1MB")) as upgrade:
+            upgrade.says("waits for replication slot behind, which holds ")
+            assert "of the log back (-x max-wal-held=1MB)" in upgrade.output
+            assert value(client, MOVED) == 0
+            client.execute("SELECT pg_drop_replication_slot('behind')")
+            upgrade.succeeds()
+    finally:
+        client.execute("SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots")
+
+
+def test_a_database_that_is_too_large_is_waited_for_and_the_run_can_be_stopped(
+    old_url: str, client: psycopg.Connection
+) -> None:
+    fill(client)
+    with alembic(old_url, "upgrade", "head", x=(*TINY, "max-database-size=1MB")) as upgrade:
+        upgrade.says("waits for the database to be smaller than ")
+        assert "(-x max-database-size=1MB)" in upgrade.output
+        upgrade.process.send_signal(signal.SIGINT)
+        upgrade.fails()
+    assert value(client, MOVED) == 0
+
+
+@pytest.mark.parametrize("text", ["1", "10 GB", "-1GB", "1KB", "", "nan", "infGB"])
+def test_a_size_that_is_none_is_refused(old_url: str, text: str) -> None:
+    said = refusal(old_url, command.upgrade, "head", x=(f"max-wal-held={text}",))
+    assert "-x max-wal-held takes none, or a size such as 500MB, 10GB or 2TB" in said
+
+
+@pytest.fixture
+def archived(request: pytest.FixtureRequest) -> Iterator[sa.Engine]:
+    """A database of the older shape on a server that archives its log and vacuums at once."""
+    own = {"archive_mode": "on", "archive_command": "true", "autovacuum_naptime": "1s"}
+    with scratch_folder() as folder:
+        bin_dir = binaries(request.config.getoption("--postgres"))
+        with embedded.running(folder / "data", bin_dir=bin_dir, settings=SETTINGS | own) as server:
+            url = server.url()
+            command.upgrade(alembic_config(url.render_as_string(hide_password=False)), "0020")
+            yield sa.create_engine(url, poolclass=sa.NullPool)
+
+
+def test_an_archive_that_falls_behind_and_an_autovacuum_are_reasons(archived: sa.Engine) -> None:
+    """Told to a login that may see no other login's sessions."""
+    with connect(archived.url.render_as_string(hide_password=False)) as client:
+        fill(client, messages=400)
+        client.execute("CREATE ROLE deployer LOGIN")
+        client.execute("SELECT pg_switch_wal()")
+        wait_for(lambda: value(client, "SELECT last_archived_wal FROM pg_stat_archiver"), "the archive to take a file")
+        behind = Options.parse({"max-wal-held": "20MB", "wait-for-autovacuum": "yes"})
+        deployer = sa.create_engine(archived.url.set(username="deployer"), poolclass=sa.NullPool)
+        with deployer.connect() as connection:
+            reasons = Reasons(deployer, "public.chat_messages", behind, None)
+
+            def kind() -> str | None:
+                found: Reason | None = reasons.look(connection)
+                connection.rollback()
+                return found and found.kind
+
+            assert kind() is None
+            client.execute("ALTER SYSTEM SET archive_command = 'false'")
+            client.execute("SELECT pg_reload_conf()")
+            for _ in range(3):
+                client.execute("CREATE TABLE IF NOT EXISTS filler (); SELECT pg_switch_wal()")
+                client.execute("DROP TABLE filler")
+            assert kind() == "archive"
+            client.execute("ALTER SYSTEM SET archive_command = 'true'")
+            client.execute("SELECT pg_reload_conf()")
+            wait_for(lambda: kind() is None, "the archive to catch up")
+            client.execute(
+                "ALTER TABLE chat_messages SET (autovacuum_vacuum_threshold = 1, autovacuum_vacuum_scale_factor = 0,"
+                " autovacuum_vacuum_cost_delay = 100, autovacuum_vacuum_cost_limit = 1)"
+            )
+            client.execute("UPDATE chat_messages SET content = content")
+            wait_for(lambda: kind() == "autovacuum", "autovacuum to begin")
+            client.execute("ALTER TABLE chat_messages SET (autovacuum_enabled = false)")  # which ends it
+            wait_for(lambda: kind() is None, "autovacuum to end")
