@@ -23,7 +23,7 @@ _SETTINGS = {
     "bytea_output": "hex",
 }
 
-# What steers a deployment comes and goes, and is no part of the schema. Columns and keys are identified by `on` a table.
+# What steers a deployment comes and goes, and is no part of the schema. A column is identified as `on` its table.
 _PASSING = re.compile(r"(?:^| on )chat_internal\.alembic_version_control$")
 _EXPRESSIONS = frozenset({"definition", "default", "using", "check"})
 

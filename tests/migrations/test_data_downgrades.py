@@ -50,6 +50,13 @@ DESTROYED = {
         "INSERT INTO conversation_messages (session_id, user_id, brand_id, role, content)"
         " SELECT id, user_id, brand_id, 'user', n FROM conversation_sessions, generate_series(1, 2) AS n",
     ),
+    "0043": (
+        "3 marks of conversations that are archived, pinned or in the trash",
+        "INSERT INTO conversations (user_id, archived_at) VALUES ('{user}', now());"
+        "INSERT INTO conversations (user_id, pinned_at) VALUES ('{user}', now());"
+        "INSERT INTO conversations (user_id, deleted_at) VALUES ('{user}', now());"
+        "INSERT INTO conversations (user_id) VALUES ('{user}')",
+    ),
 }
 
 each_revision = pytest.mark.parametrize("revision", DESTROYED)

@@ -139,7 +139,7 @@ async def test_an_async_session_reads_what_it_wrote_without_a_hidden_query(url: 
         assert (conversation.title, conversation.metadata_) == ("New Conversation", {})
 
         before = conversation.updated_at
-        conversation.title = "Greetings"
+        conversation.metadata_ = {"mood": "good"}
         await session.commit()
         assert conversation.updated_at > before
 
@@ -288,7 +288,7 @@ def test_what_triggers_move_comes_back_with_the_update(
 ) -> None:
     before = conversation.updated_at
     statements.clear()
-    conversation.title = "Renamed"
+    conversation.metadata_ = {"mood": "good"}
     session.commit()
     assert conversation.updated_at > before
     assert len(statements) == 1

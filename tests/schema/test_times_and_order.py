@@ -14,7 +14,7 @@ CHANGES = {
     "users": "email = 'new@example.org'",
     "tenants": "name = 'New'",
     "tasks": "completed = true",
-    "conversations": "title = 'New'",
+    "conversations": "metadata = '{\"a\": 1}'",
     "brands": "name = 'New'",
 }
 
