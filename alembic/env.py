@@ -41,7 +41,8 @@ if (asked := getattr(config.cmd_opts, "revision", None)) is not None:
 
 if config.config_file_name and config.attributes.get("configure_logging", True):
     logging.config.fileConfig(config.config_file_name, disable_existing_loggers=False)
-steering = Steering(Metrics(Path(options.metrics)) if options.metrics else None)
+metrics = Metrics(Path(options.metrics)) if options.metrics else None
+steering = Steering(metrics)
 if options.log_format == "json":
     write_json(steering.named)
 
@@ -185,6 +186,8 @@ def run_online() -> None:
         stack.enter_context(database.explained_errors())
         connection = stack.enter_context(connected())
         if finds_nothing_to_do(connection):
+            if metrics:
+                metrics.had_nothing_to_do()
             return
         stack.enter_context(no_default_schema(connection))
         if changes_the_database():

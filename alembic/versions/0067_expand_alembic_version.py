@@ -9,13 +9,13 @@ Locks:  AccessExclusive on chat_internal.alembic_version, an instant; no client 
 Undone: the right is taken back, and the policy that lets nobody in comes back.
 
 Revision ID: 0067
-Revises: 0042
+Revises: 0045
 """
 
 from alembic import op
 
 revision = "0067"
-down_revision = "0042"
+down_revision = "0045"
 branch_labels = None
 depends_on = None
 

@@ -28,49 +28,23 @@ class Metrics:
 
     def __init__(self, file: Path) -> None:
         self._file, self._warned = file, False
+        self._begun = {"began": time.time(), "revisions_done": 0}
         try:
-            self._replace("")
+            self._replace(_text(self._begun, ended=True, succeeded=False))  # until the first revision is near
         except OSError as error:
             raise CommandError(
                 f"-x metrics={file} cannot be written ({error.strerror}), so nothing was run. Name a file in a folder "
                 "that this login of the machine may write to."
             ) from None
 
+    def had_nothing_to_do(self) -> None:
+        """Say that the run has ended well without a revision."""
+        self.write(self._begun, ended=True, succeeded=True)
+
     def write(self, status: Mapping[str, Any], *, ended: bool = False, succeeded: bool = False) -> None:
         """Write ``status``, as :meth:`app.engine.steering.Steering.status` returns it."""
-        lines: list[str] = []
-
-        def gauge(name: str, about: str, value: float, **labels: str | None) -> None:
-            given = ",".join(f'{label}="{_escaped(text)}"' for label, text in labels.items() if text)
-            lines.append(
-                f"# HELP {name} {about}\n# TYPE {name} gauge\n{name}{{{given}}} {value:.15g}".replace("{}", "")
-            )
-
-        gauge("migration_running", "1 while a run is under way.", not ended)
-        gauge("migration_begun_timestamp_seconds", "When the run began.", status["began"])
-        gauge("migration_written_timestamp_seconds", "When this file was written.", time.time())
-        gauge("migration_revisions_done", "Revisions that the run has finished.", status["revisions_done"])
-        if ended:
-            gauge("migration_succeeded", "1 when the run came to its end without an error.", succeeded)
-        else:
-            gauge("migration_paused", "1 while the run is paused.", status["state"] == "paused")
-            gauge("migration_waiting", "1 while the run waits for something.", status["state"] == "waiting")
-            gauge("migration_share_ratio", "Share of the time that a backfill may work.", status["share"] / 100)
-        if not ended and status["revision"]:
-            gauge(
-                "migration_revision_info",
-                "The revision that runs.",
-                1,
-                revision=status["revision"],
-                direction=status["direction"],
-                phase=status["phase"],
-                step=status["step"],
-            )
-            for key, (name, about) in _NUMBERS.items():
-                if status[key] is not None:
-                    gauge(name, about, status[key] / 100 if key == "percent" else status[key])
         try:
-            self._replace("\n".join(lines) + "\n")
+            self._replace(_text(status, ended=ended, succeeded=succeeded))
         except OSError as error:
             if not self._warned:
                 log.warning("The metrics could not be written to %s: %s", self._file, error.strerror)
@@ -90,6 +64,40 @@ class Metrics:
             with contextlib.suppress(OSError):
                 os.unlink(name)
             raise
+
+
+def _text(status: Mapping[str, Any], *, ended: bool, succeeded: bool) -> str:
+    lines: list[str] = []
+
+    def gauge(name: str, about: str, value: float, **labels: str | None) -> None:
+        given = ",".join(f'{label}="{_escaped(text)}"' for label, text in labels.items() if text)
+        labelled = f"{name}{{{given}}}" if given else name
+        lines.append(f"# HELP {name} {about}\n# TYPE {name} gauge\n{labelled} {value:.15g}")
+
+    gauge("migration_running", "1 while a run is under way.", not ended)
+    gauge("migration_begun_timestamp_seconds", "When the run began.", status["began"])
+    gauge("migration_written_timestamp_seconds", "When this file was written.", time.time())
+    gauge("migration_revisions_done", "Revisions that the run has finished.", status["revisions_done"])
+    if ended:
+        gauge("migration_succeeded", "1 when the run came to its end without an error.", succeeded)
+    else:
+        gauge("migration_paused", "1 while the run is paused.", status["state"] == "paused")
+        gauge("migration_waiting", "1 while the run waits for something.", status["state"] == "waiting")
+        gauge("migration_share_ratio", "Share of the time that a backfill may work.", status["share"] / 100)
+    if not ended and status["revision"]:
+        gauge(
+            "migration_revision_info",
+            "The revision that runs.",
+            1,
+            revision=status["revision"],
+            direction=status["direction"],
+            phase=status["phase"],
+            step=status["step"],
+        )
+        for key, (name, about) in _NUMBERS.items():
+            if status[key] is not None:
+                gauge(name, about, status[key] / 100 if key == "percent" else status[key])
+    return "\n".join(lines) + "\n"
 
 
 def _escaped(text: str) -> str:

@@ -24,8 +24,8 @@ _SEES_SESSIONS = sa.text("SELECT pg_catalog.pg_has_role('pg_read_all_stats', 'US
 _READABLE = sa.text(
     """
     SELECT pg_catalog.has_schema_privilege(c.relnamespace, 'USAGE')
-           AND pg_catalog.has_table_privilege(c.oid, 'SELECT')
-           AND (NOT c.relrowsecurity OR pg_catalog.pg_has_role(c.relowner, 'USAGE'))
+             AND pg_catalog.has_column_privilege(c.oid, 'version_num', 'SELECT') AS revision,
+           pg_catalog.pg_has_role(c.relowner, 'USAGE') AS progress
     FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
     WHERE n.nspname = :schema AND c.relname = :name
     """
@@ -127,21 +127,18 @@ def status(connection: sa.Connection, versions: VersionTable, space: int, comman
     """
     control = Control.beside(connection, versions)
     hidden = []
-    readable = connection.scalar(_READABLE, {"schema": versions.schema, "name": versions.name})
-    connection.rollback()
+    may = connection.execute(_READABLE, {"schema": versions.schema, "name": versions.name}).one_or_none()
     revisions: tuple[str, ...] | None = ()
     wishes: dict[str, Wish] = {}
-    if readable is False:
-        revisions = None
-        hidden.append(
-            f"the revision, and how far a deployment is: that the owner of {versions.schema}.{versions.name} may read, "
-            "and who is a member of it"
-        )
-    elif readable:
+    if may is not None:
         table = sa.table(versions.name, sa.column("version_num"), schema=versions.schema)
-        revisions = tuple(sorted(connection.scalars(sa.select(table.c.version_num))))
-        connection.rollback()
-    if readable is not False and control.stands(connection):
+        revisions = tuple(sorted(connection.scalars(sa.select(table.c.version_num)))) if may.revision else None
+    connection.rollback()
+    if revisions is None:
+        hidden.append(f"the revision: that shows to who may read {versions.schema}.{versions.name}")
+    if may is not None and not may.progress:
+        hidden.append("how far a deployment is, and whether it is paused: that shows to the owner and its members")
+    elif control.stands(connection):
         wishes = control.read(connection)
     deployer = next((each for each in deployers(connection, versions, space) if each.may_deploy), None)
     told = wishes.get(STATUS)

@@ -23,7 +23,7 @@ from tests.database.conftest import refusal
 from tests.live.application import Application
 from tests.live.command_line import connect, value, wait_for
 from tests.live.conftest import MESSAGES, OLD_SHAPE, USERS, fill, locked_message, snapshot
-from tests.live.test_steering import chat_schema
+from tests.live.test_steering import chat_schema, cli
 from tests.postgres_binaries import ROOT
 
 REVISION = "SELECT version_num FROM chat_internal.alembic_version"
@@ -53,15 +53,9 @@ def test_without_rows_to_backfill_it_goes_to_head(database_url: str, head: Snaps
 
 def test_each_line_of_a_json_log_is_an_object_that_names_what_runs(old_url: str, client: psycopg.Connection) -> None:
     fill(client)
-    done = subprocess.run(
-        [sys.executable, "-m", "chat_schema", *QUICK, "upgrade", "head", "--log-format", "json"],
-        cwd=ROOT,
-        env={**os.environ, "DATABASE_URL": old_url},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    lines = [json.loads(line) for line in done.stderr.splitlines()]
+    code, _, said = cli(old_url, *QUICK, "upgrade", "head", "--log-format", "json")
+    assert code == 0
+    lines = [json.loads(line) for line in said.splitlines()]
     [last] = [line for line in lines if line["message"] == "conversations of chat_messages: 100 %, 1,000 rows"]
     assert last["revision"] == "0033"
     assert (last["direction"], last["phase"], last["step"]) == ("upgrade", "backfill", "conversations of chat_messages")
