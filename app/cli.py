@@ -150,7 +150,7 @@ def resume(config: Config) -> None:
 
 
 def throttle(config: Config, share: str) -> None:
-    """Let backfills work for a SHARE of the time alone, as 25%, one worker at a time; `off` takes it back."""
+    """Let backfills work a share of the time, in percent, one worker at a time; `off` takes it back."""
     percent = steering.percent(share)
     with _connected(config) as connection:
         print(steering.throttle(connection, percent))
@@ -338,6 +338,11 @@ class _CommandLine(CommandLine):
         "remove": ("--remove", {"metavar": "DIR", "help": "delete these data"}),
         "watch": ("--watch", {"action": "store_true", "help": "show it anew each second, until Ctrl-C"}),
         "dry_run": ("--dry-run", {"action": "store_true", "help": "only count what would be deleted"}),
+    }
+
+    _POSITIONAL_OPTS = {  # noqa: RUF012  the base class declares it so
+        **CommandLine._POSITIONAL_OPTS,
+        "share": {"metavar": "SHARE", "help": "percent of the time that a backfill works, 1 to 100, or off"},
     }
 
     def __init__(self) -> None:
