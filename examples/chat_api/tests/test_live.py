@@ -36,6 +36,8 @@ def test_a_second_window_hears_of_everything(chat: Running) -> None:
         ann.http.patch(f"/api/conversations/{conversation}", json={"title": "Lyon"})
         assert window.hears() == changed(conversation)
         ann.http.delete(f"/api/conversations/{conversation}")
+        assert window.hears() == changed(conversation)  # to the trash
+        ann.http.delete(f"/api/conversations/{conversation}", params={"forever": True})
         assert window.hears() == changed(conversation, "deleted")
 
 
@@ -164,9 +166,9 @@ def test_who_listens_hears_numbers_and_finds_nothing_under_them(chat: Running, s
     ann = chat.person()
     conversation = ann.begins()["id"]
     ann.says(conversation, "hello")
-    ann.http.delete(f"/api/conversations/{conversation}")
+    ann.deletes(conversation)
     heard = [notification.payload for notification in stranger.notifies(timeout=1)]
-    assert len(heard) == len(set(heard)) == 4  # begun, asked, answered, deleted: one a transaction
+    assert len(heard) == len(set(heard)) == 5  # begun, asked, answered, thrown away, deleted: one a transaction
     assert all(payload.isdecimal() for payload in heard)
     for statement in ("SELECT FROM chat_api.changes", "SELECT chat_api.announce()"):
         with pytest.raises(psycopg.errors.InsufficientPrivilege):
