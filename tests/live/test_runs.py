@@ -37,7 +37,8 @@ def test_a_run_that_stops_before_the_backfill_leaves_it_to_a_later_one_and_clien
     fill(client)
     with Application(old_url) as application:
         said = chat_schema(old_url, *QUICK, "-x", "stop-before-backfill=yes", "upgrade", "head", status=3)
-        assert "Stopped before the backfill default conversations, as -x stop-before-backfill=yes asks." in said
+        assert "Stopped before the backfill " in said
+        assert "Revision 0033 was rolled back; what was finished before it stays." in said
         assert "Run `chat-schema upgrade head` as a job" in said
         assert value(client, REVISION) == "0032"
         chat_schema(old_url, *QUICK, "-x", "stop-before-backfill=yes", "upgrade", "head", status=3)

@@ -30,6 +30,7 @@ def backfill(
     options, project = options_of(operations), project_of(context)
     if options.stop_before_backfill:
         batches.refuse_rows(operations.get_bind(), work, project)
+        return  # there are none: nothing would be done, by a walk over the whole table
     with context.autocommit_block():  # commits what came before, so that the batches' own connections see it
         engine = operations.get_bind().engine
         batches.run(engine, work, options, Positions.of(context), project, steering_of(context))
