@@ -41,6 +41,9 @@ class Hooks:
             [*_listed(context.opts.get("engine_after_revision")), *_command(options.after_revision)],
         )
 
+    def __bool__(self) -> bool:
+        return bool(self._before or self._after)
+
     def before(self, step: Step) -> None:
         """Raise :class:`alembic.util.CommandError` when a hook fails: the revision does not begin then."""
         _run(self._before, step, "before", f"it was not begun, and what ended before revision {step.revision} stays")

@@ -43,7 +43,7 @@ def live(steps: Steps, options: Options) -> Steps:
             begun = Unfinished.of(step)
             step.migration_fn = _live(step, left if begun == left else begun, context, options)
             steering.step = Step.of(step)
-            _hold(context)
+            _hold(context, hooks)
             hooks.before(steering.step)
             yield step
             hooks.after(steering.step)  # its transaction has ended: Alembic asks for the next one
@@ -81,10 +81,10 @@ def _live(step: RevisionStep, begun: Unfinished, context: MigrationContext, opti
     return run
 
 
-def _hold(context: MigrationContext) -> None:
-    """Wait for the end of a pause, without a transaction."""
+def _hold(context: MigrationContext, hooks: Hooks | None = None) -> None:
+    """Wait for the end of a pause, without a transaction; nor is one open for ``hooks`` behind it."""
     steering = steering_of(context)
-    if steering.is_paused and not context._in_external_transaction:
+    if (steering.is_paused or hooks) and not context._in_external_transaction:
         cast(sa.Connection, context.connection).commit()  # Alembic has looked which revision the database is at
     steering.hold()
 
