@@ -205,15 +205,15 @@ def test_a_login_of_the_service_may_neither_write_nor_read_what_is_wished(migrat
 @pytest.mark.usefixtures("migrated_url")  # whose roles the owner cannot make
 def test_what_a_superuser_pauses_the_owner_reads_and_resumes(database_url: str) -> None:
     with login(database_url) as owner, connect(database_url) as superuser:
-        name = owner.partition("://")[2].partition("@")[0]
-        superuser.execute(f"GRANT CREATE ON SCHEMA public TO {name}".encode())
-        superuser.execute(f"GRANT CREATE ON DATABASE {superuser.info.dbname} TO {name}".encode())
+        database, name = superuser.info.dbname, owner.partition("://")[2].partition("@")[0]
+        superuser.execute(f"ALTER DATABASE {database} OWNER TO {name}".encode())
         command.upgrade(alembic_config(owner), "0005")
         chat_schema(database_url, "pause")
         with alembic(owner, "upgrade", "0006") as upgrade:
             upgrade.says("Paused since ")
             assert chat_schema(owner, "resume").endswith("by the login postgres.\n")
             upgrade.succeeds()
+        superuser.execute(f"ALTER DATABASE {database} OWNER TO postgres".encode())
 
 
 def test_nothing_is_steered_before_the_first_revision(database_url: str) -> None:
