@@ -111,7 +111,7 @@ def run(
     committed stays), when a client keeps a row locked for too long, or when rows stay pending after every sweep.
     """
     changed = 0
-    with engine.connect() as control, session_settings(control, options, project.search_path):
+    with engine.connect() as control, session_settings(control, options, project):
         positions.make(control)
         for sweep in range(_SWEEPS):
             if sweep and not control.scalar(sa.text(backfill.any_pending())):
@@ -164,7 +164,7 @@ class _Walk:
         self._engine, self._control, self._backfill, self._options = engine, control, backfill, options
         self._positions, self._project, self._steering = positions, project, steering
         self._lock = threading.Lock()
-        self._reasons = Reasons(engine, backfill.table, options, project.search_path)
+        self._reasons = Reasons(engine, backfill.table, options, project)
         self._gives_way = False
         # while others are at work, or somebody throttles it: one worker at a time, and its rest is everybody's
         self._alone = threading.Lock()
@@ -220,7 +220,7 @@ class _Walk:
         size, rows = _FIRST_BATCH, 1
         with (
             self._engine.connect().execution_options(no_parameters=True, isolation_level="AUTOCOMMIT") as connection,
-            session_settings(connection, self._options, self._project.search_path),
+            session_settings(connection, self._options, self._project),
             contextlib.ExitStack() as stack,
         ):
             stack.callback(self._steering.waits_for, None)
@@ -372,7 +372,7 @@ class _Walk:
         with contextlib.suppress(DBAPIError), self._engine.connect() as vacuum:
             vacuum = vacuum.execution_options(isolation_level="AUTOCOMMIT")
             with (
-                session_settings(vacuum, self._options, self._project.search_path),
+                session_settings(vacuum, self._options, self._project),
                 self._steering.interruptible(vacuum) as is_free,
             ):
                 # TRUNCATE would take AccessExclusive at the table's end; a lock held by autovacuum is not waited for

@@ -25,6 +25,7 @@ from alembic.util import CommandError
 from sqlalchemy.exc import DBAPIError
 
 from .options import Options, Size
+from .project import Project
 from .replicas import ReplicaWatch
 from .session import session_settings
 
@@ -80,11 +81,11 @@ class Reason:
 class Reasons:
     """Look for reasons to wait, for one backfill of ``table``; close it to end the session of the user's query."""
 
-    def __init__(self, engine: sa.Engine, table: str, options: Options, search_path: str | None) -> None:
+    def __init__(self, engine: sa.Engine, table: str, options: Options, project: Project) -> None:
         self._table, self._options = table, options
         self._replicas = ReplicaWatch()
         self._size, self._sized = 0, -_SIZE_EVERY
-        self._query = UsersQuery(engine, options, search_path) if options.wait_while else None
+        self._query = UsersQuery(engine, options, project) if options.wait_while else None
 
     def look(self, connection: sa.Connection) -> Reason | None:
         """Return the first reason that holds now. Reads in the transaction of ``connection``."""
@@ -143,8 +144,8 @@ class UsersQuery:
     how the clients fare: so that is a reason to wait, too.
     """
 
-    def __init__(self, engine: sa.Engine, options: Options, search_path: str | None) -> None:
-        self._engine, self._options, self._path = engine, options, search_path
+    def __init__(self, engine: sa.Engine, options: Options, project: Project) -> None:
+        self._engine, self._options, self._project = engine, options, project
         self._stack = contextlib.ExitStack()
         self._connection: sa.Connection | None = None
 
@@ -189,7 +190,7 @@ class UsersQuery:
     def _ask(self) -> Any:
         if self._connection is None:
             connection = self._stack.enter_context(self._engine.connect())
-            self._stack.enter_context(session_settings(connection, self._options, self._path))
+            self._stack.enter_context(session_settings(connection, self._options, self._project))
             connection.exec_driver_sql(f"SET statement_timeout = '{_ANSWER_WITHIN}'")
             connection.exec_driver_sql("SET default_transaction_read_only = on")
             connection.commit()

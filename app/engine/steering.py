@@ -194,7 +194,7 @@ class Steering:
         self._pid = int(connection.scalar(sa.text("SELECT pg_catalog.pg_backend_pid()")) or 0)
         connection.rollback()
         if options.wait_while:
-            with UsersQuery(connection.engine, options, project.search_path) as query:
+            with UsersQuery(connection.engine, options, project) as query:
                 query.try_out()
         stood = control.stands(connection)
         if stood:
@@ -356,7 +356,7 @@ class _Reporter:
     def _connected(self) -> Iterator[sa.Connection]:
         with (
             self._engine.connect() as connection,
-            session_settings(connection, self._options, self._project.search_path),
+            session_settings(connection, self._options, self._project),
         ):
             connection.exec_driver_sql("SET synchronous_commit = off")
             connection.commit()

@@ -13,6 +13,7 @@ from alembic import command
 from app import embedded
 from app.engine.options import Options
 from app.engine.reasons import Reason, Reasons
+from app.project import PROJECT
 from tests.conftest import SETTINGS, alembic_config, scratch_folder
 from tests.database.conftest import refusal
 from tests.live.command_line import alembic, connect, value, wait_for
@@ -119,7 +120,7 @@ def test_an_archive_that_falls_behind_and_an_autovacuum_are_reasons(archived: sa
         behind = Options.parse({"max-wal-held": "20MB", "wait-for-autovacuum": "yes"})
         deployer = sa.create_engine(archived.url.set(username="deployer"), poolclass=sa.NullPool)
         with deployer.connect() as connection:
-            reasons = Reasons(deployer, "public.chat_messages", behind, None)
+            reasons = Reasons(deployer, "public.chat_messages", behind, PROJECT)
 
             def kind() -> str | None:
                 found: Reason | None = reasons.look(connection)
