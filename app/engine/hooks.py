@@ -2,7 +2,7 @@
 
 In ``env.py``, functions that take the :class:`~.steering.Step`::
 
-    context.configure(..., engine_before_revision=announce, engine_after_revision=[announce, check])
+    run(context, ..., engine_before_revision=announce, engine_after_revision=[announce, check])
 
 From outside, a command for the shell: ``-x before-revision='notify "$MIGRATION_REVISION"'``. It finds what runs in
 ``MIGRATION_REVISION``, ``MIGRATION_DIRECTION``, ``MIGRATION_PHASE`` and ``MIGRATION_ABOUT``.

@@ -85,12 +85,12 @@ def test_the_file_for_prometheus_is_whole_and_says_how_far_the_run_is(
     ):
         try:
             locked.wait_until_reached()
-            wait_for(lambda: "migration_backfill_done_ratio " in file.read_text(), "the run to write how far it is")
-            figures = read(file)
-            assert 0 < figures["migration_backfill_done_ratio"] < 1
-            assert figures["migration_running"] == 1
             info = 'migration_revision_info{revision="0033",direction="upgrade",phase="backfill",step="conversations of'
-            assert info in file.read_text()
+            wait_for(lambda: info in file.read_text(), "the run to write how far it is")
+            wait_for(lambda: read(file)["migration_backfill_done_ratio"] > 0, "the run to write that it has come on")
+            figures = read(file)
+            assert figures["migration_backfill_done_ratio"] < 1
+            assert figures["migration_running"] == 1
             locked.release()
             assert upgrade.wait(100) == 0
         finally:
@@ -159,7 +159,8 @@ def test_functions_are_hooks_with_no_transaction_open(old_url: str, client: psyc
         def call(step: Step) -> None:
             with connect(old_url) as other, other.transaction():
                 idle = "SELECT count(*) FROM pg_stat_activity WHERE state = 'idle in transaction' AND datname = %s"
-                assert value(other, idle, other.info.dbname) == 0
+                # what reads the wishes beside it is in a transaction for an instant
+                wait_for(lambda: value(other, idle, other.info.dbname) == 0, "nobody to be in a transaction")
                 other.execute("LOCK TABLE chat_messages IN ACCESS EXCLUSIVE MODE NOWAIT")
             called.append((when, step.revision))
 
