@@ -56,8 +56,10 @@ class Message(Base):
         # A page of a conversation in order as its owner, to whose query the policy adds user_id; the cascade from
         # conversations, which deletes by both columns.
         Index("idx_messages_conversation_id", "conversation_id", "user_id", "created_at", "seq"),
-        # A user's messages, and the cascade from users.
-        Index("idx_messages_user_id", "user_id"),
+        # The latest messages of a user, among which search_messages() looks first; the cascade from users.
+        Index("idx_messages_user_id", "user_id", text("created_at DESC")),
+        # The messages of a user with a word: search_messages().
+        Index("idx_messages_search", text("chat_internal.search_terms(user_id, content)"), postgresql_using="gin"),
         # The same page without user_id, as service_role asks: WHERE conversation_id ORDER BY created_at, seq LIMIT n.
         Index("idx_messages_conversation_id_created_at", "conversation_id", "created_at", "seq"),
         # INSERT ... ON CONFLICT (user_id, idempotency_key): one user's keys never meet another's.
