@@ -1,24 +1,16 @@
-"""A backfill waits for what else would suffer: held back log, room, autovacuum, and what a query tells."""
+"""A backfill waits for what else would suffer: held back log, room, and what a query tells."""
 
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator
 
 import psycopg
 import pytest
-import sqlalchemy as sa
 
 from alembic import command
-from app import embedded
-from app.engine.options import Options
-from app.engine.reasons import Reason, Reasons
-from app.project import PROJECT
-from tests.conftest import SETTINGS, alembic_config, scratch_folder
 from tests.database.conftest import refusal
-from tests.live.command_line import alembic, connect, value, wait_for
+from tests.live.command_line import alembic, value
 from tests.live.conftest import MESSAGES, OLD_SHAPE, USERS, fill
-from tests.postgres_binaries import binaries
 
 TINY = ("batch-time=1ms", "lock-timeout=50ms")
 MOVED = "SELECT count(conversation_id) FROM chat_messages"
@@ -96,55 +88,3 @@ def test_a_database_that_is_too_large_is_waited_for_and_the_run_can_be_stopped(
 def test_a_size_that_is_none_is_refused(old_url: str, text: str) -> None:
     said = refusal(old_url, command.upgrade, "head", x=(f"max-wal-held={text}",))
     assert "-x max-wal-held takes none, or a size such as 500MB, 10GB or 2TB" in said
-
-
-@pytest.fixture
-def archived(request: pytest.FixtureRequest) -> Iterator[sa.Engine]:
-    """A database of the older shape on a server that archives its log and vacuums at once."""
-    own = {"archive_mode": "on", "archive_command": "true", "autovacuum_naptime": "1s"}
-    with scratch_folder() as folder:
-        bin_dir = binaries(request.config.getoption("--postgres"))
-        with embedded.running(folder / "data", bin_dir=bin_dir, settings=SETTINGS | own) as server:
-            url = server.url()
-            command.upgrade(alembic_config(url.render_as_string(hide_password=False)), "0020")
-            yield sa.create_engine(url, poolclass=sa.NullPool)
-
-
-def test_an_archive_that_falls_behind_and_an_autovacuum_are_reasons(archived: sa.Engine) -> None:
-    """Told to a login that may see no other login's sessions."""
-    with connect(archived.url.render_as_string(hide_password=False)) as client:
-        fill(client, messages=400)
-        client.execute("CREATE ROLE deployer LOGIN")
-        client.execute("SELECT pg_switch_wal()")
-        wait_for(lambda: value(client, "SELECT last_archived_wal FROM pg_stat_archiver"), "the archive to take a file")
-        behind = Options.parse({"max-wal-held": "20MB", "wait-for-autovacuum": "yes"})
-        deployer = sa.create_engine(archived.url.set(username="deployer"), poolclass=sa.NullPool)
-        with deployer.connect() as connection:
-            reasons = Reasons(deployer, "public.chat_messages", behind, PROJECT)
-
-            def kind() -> str | None:
-                found: Reason | None = reasons.look(connection)
-                connection.rollback()
-                return found and found.kind
-
-            assert kind() is None
-            client.execute("ALTER SYSTEM SET archive_command = 'false'")
-            client.execute("SELECT pg_reload_conf()")
-
-            def is_behind() -> bool:
-                client.execute("CREATE TEMP TABLE filler AS SELECT pg_switch_wal()")
-                client.execute("DROP TABLE filler")
-                return kind() == "archive"
-
-            wait_for(is_behind, "the archive to fall behind")
-            client.execute("ALTER SYSTEM SET archive_command = 'true'")
-            client.execute("SELECT pg_reload_conf()")
-            wait_for(lambda: kind() is None, "the archive to catch up")
-            client.execute(
-                "ALTER TABLE chat_messages SET (autovacuum_vacuum_threshold = 1, autovacuum_vacuum_scale_factor = 0,"
-                " autovacuum_vacuum_cost_delay = 100, autovacuum_vacuum_cost_limit = 1)"
-            )
-            client.execute("UPDATE chat_messages SET content = content")
-            wait_for(lambda: kind() == "autovacuum", "autovacuum to begin")
-            client.execute("ALTER TABLE chat_messages SET (autovacuum_enabled = false)")  # which ends it
-            wait_for(lambda: kind() is None, "autovacuum to end")
