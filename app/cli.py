@@ -2,78 +2,69 @@
 
 from __future__ import annotations
 
-import ast
 import importlib.metadata
 import io
 import json
 import os
 import re
 import sys
-from argparse import Namespace, RawDescriptionHelpFormatter
+from argparse import SUPPRESS, ArgumentParser, Namespace, RawDescriptionHelpFormatter
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 
 import sqlalchemy as sa
 from alembic.config import CommandLine, Config
-from alembic.runtime.migration import MigrationContext
-from alembic.script import Script, ScriptDirectory
+from alembic.script import ScriptDirectory
 from alembic.util import CommandError
 
 import alembic
 from alembic import command
 
-from . import database, look, rehearsal, retention, verification, waiting
+from . import database, retention, steering, verification, waiting
 from . import embedded as embedded_server
 from .destination import refuse_no_revision
+from .engine.json_log import as_line
 from .engine.progress import Progress
 from .options import Options
 from .output import checked_output
-from .project import INTERNAL_SCHEMA
-from .roles import recorded_roles
+from .project import PROJECT
 from .version_table import refuse_strangers
 
 
-def plan(config: Config) -> None:
-    """Show the revisions that an upgrade would run, the locks that each takes, and what is in their way; exit 1 then.
+def plan(config: Config, to: str = "head", as_json: bool = False) -> None:
+    """Show what an upgrade, or a downgrade, would do to this database and what would stop it; exit 2 if anything would.
 
     A database that is not ours yet is rehearsed on, as the upgrade does first; ``-x rehearse=no`` leaves it out.
     """
-    with _connected(config) as connection:
-        options = Options.parse(_x_arguments(config)).settle_roles(recorded_roles(connection))
-        connection.rollback()
-        context = MigrationContext.configure(connection, opts={"version_table_schema": INTERNAL_SCHEMA})
-        current = context.get_current_heads()
-        script = ScriptDirectory.from_config(config)
-        pending = list(script.iterate_revisions("head", current or "base", implicit_base=True))
-        pending = [revision for revision in reversed(pending) if revision.revision not in current]
-        if not pending:
-            print(f"At head ({', '.join(current)}): an upgrade has nothing to do.")
-            return
-        print(f"{len(pending)} revisions from {', '.join(current) or 'an empty database'} to head:")
-        for revision in pending:
-            explained = _docstring(revision)
-            locks = re.search(r"^Locks: +(.+?)(?=^\w+:|\Z)", explained, re.MULTILINE | re.DOTALL)
-            print(f"  {revision.revision}  {explained.partition(chr(10) * 2)[0]}")
-            print(f"        locks: {' '.join(locks[1].split()) if locks else 'not stated'}")
-        obstacles = look.obstacles(connection, look.looks(script, current, options))
-        if not obstacles and rehearsal.is_needed(connection, current, options):
-            rehearsed = rehearsal.rehearse(connection.engine.url, options)
-            obstacles = rehearsed.obstacles
-            print("\n".join([*rehearsed.notes, rehearsal.OPEN]))
-        print(look.told(obstacles) if obstacles else "Nothing is in the way.")
-    if obstacles:
-        raise SystemExit(1)
+    from . import plan as planning
+    from .engine import plan as engine
+    from .engine.obstacles import Obstacle
+    from .engine.plan_text import told
+    from .engine.server import UnfitServerError
+
+    script = ScriptDirectory.from_config(config)
+    refuse_no_revision(script, to)
+    where = ""
+    try:
+        if Path(script.dir).resolve() == (database.project_folder() / "alembic").resolve():
+            options = Options.parse(_x_arguments(config))
+            with _connected(config, whoever_owns_it=True) as connection:
+                planned = planning.make(connection, script, to, options)
+                where = database.described(connection)
+        else:
+            with database.explained_errors():
+                planned = engine.of_project(config, to, engine.Hooks(refuses=planning.refuses))
+    except UnfitServerError as unfit:
+        planned = engine.Plan(current="", target=to, would_stop=[Obstacle(str(unfit))])
+    print(json.dumps(planned.as_json(where or None), indent=1) if as_json else told(planned, PROJECT.default_schema))
+    if planned.would_stop:
+        raise SystemExit(2)
 
 
 def _x_arguments(config: Config) -> dict[str, str]:
     given = getattr(config.cmd_opts, "x", None) or []
     return {name: value for name, _, value in (each.partition("=") for each in given)}
-
-
-def _docstring(revision: Script) -> str:
-    """Read it from the file: Python forgets docstrings where PYTHONOPTIMIZE=2 is set."""
-    return ast.get_docstring(ast.parse(Path(revision.path).read_text("utf-8"))) or ""
 
 
 def verify(config: Config, as_json: bool = False, keep: Sequence[str] | None = None) -> None:
@@ -126,6 +117,33 @@ def lint(config: Config, files: Sequence[str] = (), ignore: Sequence[str] | None
         print(f"{len(found)} finding{'s' * (len(found) > 1)}." if found else "Nothing was found.")
     if found:
         raise SystemExit(1)
+
+
+def status(config: Config, as_json: bool = False, watch: bool = False) -> None:
+    """Show where the database stands, what a deployment does there and what it waits for; --watch: once a second."""
+    head = ScriptDirectory.from_config(config).get_current_head()
+    with _connected(config) as connection, suppress(KeyboardInterrupt) if watch else nullcontext():
+        for told in steering.told(connection, head, as_json=as_json, watch=watch):
+            print(told, flush=True)
+
+
+def pause(config: Config) -> None:
+    """Pause the deployment that runs, and each that is started, until `chat-schema resume`; clients notice nothing."""
+    with _connected(config) as connection:
+        print(steering.pause(connection))
+
+
+def resume(config: Config) -> None:
+    """Let a paused deployment go on."""
+    with _connected(config) as connection:
+        print(steering.resume(connection))
+
+
+def throttle(config: Config, share: str) -> None:
+    """Let backfills work a share of the time, in percent, one worker at a time; `off` takes it back."""
+    percent = steering.percent(share)
+    with _connected(config) as connection:
+        print(steering.throttle(connection, percent))
 
 
 def purge(config: Config, older_than: int = 90, batch_size: int = 500, dry_run: bool = False) -> None:
@@ -223,7 +241,7 @@ def embedded(config: Config, remove: str | None = None) -> None:
 
 
 @contextmanager
-def _connected(config: Config) -> Iterator[sa.Connection]:
+def _connected(config: Config, whoever_owns_it: bool = False) -> Iterator[sa.Connection]:
     with (
         database.explained_errors(),
         database.database_url(config.attributes.get("url")) as url,
@@ -231,8 +249,9 @@ def _connected(config: Config) -> Iterator[sa.Connection]:
     ):
         with suppress(OSError):  # nobody may be reading
             print(f"Database: {database.described(connection)}", file=sys.stderr)
-        refuse_strangers(connection)
-        connection.rollback()
+        if not whoever_owns_it:
+            refuse_strangers(connection)
+            connection.rollback()
         yield connection
 
 
@@ -306,15 +325,25 @@ class _CommandLine(CommandLine):
             "files",
             {"nargs": "*", "help": "files, revisions or ranges as 0030:head (default: the whole chain)"},
         ),
+        "to": ("to", {"nargs": "?", "default": "head", "metavar": "REVISION", "help": "where to (default: head)"}),
         "split": ("--split", {"metavar": "DIR", "help": "the folder to write the files to"}),
         "remove": ("--remove", {"metavar": "DIR", "help": "delete these data"}),
+        "watch": ("--watch", {"action": "store_true", "help": "show it anew each second, until Ctrl-C"}),
         "dry_run": ("--dry-run", {"action": "store_true", "help": "only count what would be deleted"}),
+    }
+
+    _POSITIONAL_OPTS = {  # noqa: RUF012  the base class declares it so
+        **CommandLine._POSITIONAL_OPTS,
+        "share": {"metavar": "SHARE", "help": "percent of the time that a backfill works, 1 to 100, or off"},
     }
 
     def __init__(self) -> None:
         super().__init__(prog="chat-schema")
-        for own in (plan, lint, verify, wait, purge, sql, embedded):
+        for own in (plan, lint, verify, wait, status, pause, resume, throttle, purge, sql, embedded):
             self.register_command(own)
+        _add_options_of_a_run(self.parser, None)
+        for name in ("upgrade", "downgrade"):
+            _add_options_of_a_run(self.subparsers.choices[name], SUPPRESS)
         for action in self.parser._actions:
             if action.dest == "version":  # Alembic's speaks of Alembic alone
                 action.version = _version()  # type: ignore[attr-defined]
@@ -326,6 +355,9 @@ class _CommandLine(CommandLine):
         options = self.parser.parse_args(argv)
         if not hasattr(options, "cmd"):
             self.parser.error("too few arguments")
+        for name in ("log-format", "metrics"):
+            if (said := getattr(options, name.replace("-", "_"))) is not None:
+                options.x = [*(options.x or []), f"{name}={said}"]
         given = options.config or [database.project_folder() / "alembic.ini"]
         toml = [file for file in given if Path(file).name == "pyproject.toml"]
         ini = [file for file in given if file not in toml]
@@ -352,11 +384,22 @@ class _CommandLine(CommandLine):
         except CommandError as error:
             if raise_it:
                 raise
-            print(f"chat-schema: {error}", file=sys.stderr)
-            raise SystemExit(error.status if isinstance(error, database.InterruptedRunError) else 1) from None
+            if getattr(options, "log_format", None) == "json":
+                print(as_line("ERROR", "chat_schema", str(error)), file=sys.stderr)
+            else:
+                print(f"chat-schema: {error}", file=sys.stderr)
+            raise SystemExit(getattr(error, "status", 1)) from None
         except KeyboardInterrupt:
             print("chat-schema: interrupted; what was committed stays, run it again to go on.", file=sys.stderr)
             raise SystemExit(130) from None
+
+
+def _add_options_of_a_run(parser: ArgumentParser, default: str | None) -> None:
+    """Take these before the command and behind it; they are the options of -x with the same name."""
+    parser.add_argument("--log-format", choices=["plain", "json"], default=default, help="json: one object a line")
+    parser.add_argument(
+        "--metrics", metavar="FILE", default=default, help="write for Prometheus, once a second, how far the run is"
+    )
 
 
 def _version() -> str:

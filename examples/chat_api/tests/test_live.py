@@ -9,6 +9,7 @@ import sys
 import time
 import uuid
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import psycopg
 import pytest
@@ -264,6 +265,36 @@ def test_installing_over_an_older_form_replaces_it(server: embedded.Server, chat
         finally:
             chat.owner.execute("UNLISTEN *")
             notify.remove(connection)
+
+
+def test_installing_goes_on_once_a_writer_is_out_of_its_way(
+    server: embedded.Server, chat: Running, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is a revision on the engine: it gives way, tries again, and leaves no lock to those who queue behind it."""
+    caplog.set_level("INFO", "alembic.engine")
+    person = chat.person()
+
+    def install() -> None:
+        with database.connect(server.url()) as connection:
+            notify.install(connection)
+
+    try:
+        with psycopg.connect(libpq(server.url())) as writer, ThreadPoolExecutor(1) as pool:
+            writer.execute("UPDATE conversations SET title = title")
+            installing = pool.submit(install)
+            for _ in range(600):
+                if "lock not free" in caplog.text:
+                    break
+                time.sleep(0.05)
+            person.begins()
+            writer.rollback()
+            installing.result()
+        assert chat.owner.execute("SELECT version_num FROM chat_api.alembic_version").fetchall() == [("01",)]
+        assert "lock not free" in caplog.text
+    finally:
+        with database.connect(server.url()) as connection:
+            notify.remove(connection)
+    assert chat.owner.execute("SELECT to_regnamespace('chat_api')").fetchone() == (None,)
 
 
 def test_a_schema_of_somebody_else_s_is_not_written_to(server: embedded.Server, chat: Running) -> None:
