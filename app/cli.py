@@ -13,6 +13,7 @@ from argparse import Namespace, RawDescriptionHelpFormatter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from uuid import UUID
 
 import sqlalchemy as sa
 from alembic.config import CommandLine, Config
@@ -23,7 +24,7 @@ from alembic.util import CommandError
 import alembic
 from alembic import command
 
-from . import database, look, rehearsal, retention, verification
+from . import database, handover, look, provider_keys, rehearsal, retention, verification
 from . import embedded as embedded_server
 from .destination import refuse_no_revision
 from .engine.progress import Progress
@@ -131,6 +132,116 @@ def purge(config: Config, older_than: int = 90, batch_size: int = 500, dry_run: 
         print(f"Deleted {deleted:,} of {what}." + (f" {left:,} were in use: run it again." if left > 0 else ""))
 
 
+def export(config: Config, user: UUID | None = None, output: str | None = None) -> None:
+    """Write everything of a user as JSON Lines: the manifest, then each row of each table."""
+    asked = _asked(user, "export")
+    with _connected(config) as connection:
+        lines = handover.export(connection, asked)
+        if output is None:
+            for line in lines:
+                print(line)
+            return
+        file = Path(output)
+        part = file.with_name(file.name + ".part")
+        with _written(file):
+            with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as out:
+                rows = sum(out.write(line + "\n") > 0 for line in lines) - 1
+            part.replace(file)
+        print(f"Wrote {rows:,} rows of user {asked} to {file}.")
+
+
+def import_(config: Config, file: str, with_tenants: bool = False) -> None:
+    """Read an export into this database, under the same ids; what is here already stays as it is."""
+    with _connected(config) as connection:
+        done = handover.read_in(connection, Path(file), with_tenants=with_tenants)
+    for table, rows in done.rows.items():
+        if rows:
+            print(f"{table:<24} {done.new[table]:>9,} of {rows:,} rows were new")
+    print(f"Imported user {done.user}.")
+
+
+import_.__name__ = "import"
+
+
+def erase(config: Config, user: UUID | None = None, dry_run: bool = False) -> None:
+    """Remove a user with everything it owns, and say what that was and where bytes of attachments are left."""
+    asked = _asked(user, "erase")
+    with _connected(config) as connection:
+        handover.lock(connection, asked)
+        counts = handover.owned_rows(connection, asked)
+        for key in handover.storage_keys(connection, asked):  # before the commit: afterwards nobody knows them
+            print(f"storage key {key}")
+        sys.stdout.flush()
+        if dry_run:
+            connection.rollback()
+            what = "Would remove"
+        else:
+            done = handover.erase(connection, asked)
+            connection.commit()
+            counts, what = dict(done.rows), "Removed"
+        for name, count in counts.items():
+            print(f"{what.lower()} {count:,} {name}")
+        print(
+            f"{what} user {asked}."
+            + (" The bytes at the storage keys are yours to remove." if "attachments" in counts else "")
+        )
+        if not dry_run:
+            for tenant in done.empty_tenants:
+                print(f"Tenant {tenant} has no member any more.")
+            if done.account:
+                print("The account in auth.users stands: delete it in the platform, or it will be mirrored again.")
+
+
+def rotate_keys(config: Config, batch_size: int = 500) -> None:
+    """Encrypt stored keys of model providers anew with the first key of CHAT_SCHEMA_PROVIDER_KEYS."""
+    try:
+        ring = provider_keys.KeyRing.from_environment()
+        ring.encrypt(UUID(int=0), "", "")  # whether it can
+    except provider_keys.KeyRingError as error:
+        raise CommandError(f"Nothing was rotated: {error}") from None
+    rotated, unreadable = 0, 0
+    with _connected(config) as connection:
+        if connection.scalar(sa.text("SELECT to_regclass('public.user_llm_providers')")) is None:
+            raise CommandError("This database has no keys of providers yet: run `chat-schema upgrade head` first.")
+        connection.rollback()
+        progress = Progress("rotate-keys", provider_keys.count_to_rotate(connection, ring), unit="keys")
+        try:
+            for done in provider_keys.rotate(connection, ring, batch_size):
+                rotated += done.rotated
+                for reason in done.unreadable[: max(0, 5 - unreadable)]:
+                    print(f"chat-schema: {reason}", file=sys.stderr)
+                unreadable += len(done.unreadable)
+                progress.advance(done.rotated, done.rotated)
+        finally:
+            progress.close()
+        left = provider_keys.count_to_rotate(connection, ring) - unreadable
+    print(
+        f"Encrypted {rotated:,} keys anew with {ring.current!r}."
+        + (f" {left:,} were in use: run it again." * (left > 0))
+    )
+    if unreadable:
+        raise CommandError(f"{unreadable:,} keys could not be read and stay as they were: keep the older keys.")
+
+
+rotate_keys.__name__ = "rotate-keys"
+
+
+def _asked(user: UUID | None, command: str) -> UUID:
+    if user is None:
+        raise CommandError(f"Nothing was done: say whose rows, as in `chat-schema {command} --user ID`.")
+    return user
+
+
+@contextmanager
+def _written(file: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise CommandError(
+            f"{file} was not written: {error}\nName a file that you may write, as in --output FILE."
+        ) from None
+
+
 def sql(config: Config, split: str | None = None) -> None:
     """Write the upgrade as SQL, one numbered file a revision, for a tool that runs a folder of them in order."""
     if not split:
@@ -205,6 +316,13 @@ def _natural(text: str) -> int:
     return int(text)
 
 
+def _user(text: str) -> UUID:
+    return UUID(text)
+
+
+_user.__name__ = "user id (uuid)"  # as below
+
+
 _natural.__name__ = "whole number from 1 to 100,000"  # argparse names the type in its message
 
 
@@ -219,7 +337,7 @@ class _CommandLine(CommandLine):
         ),
         "batch_size": (
             "--batch-size",
-            {"type": _natural, "default": 500, "metavar": "N", "help": "sessions deleted per commit (default: 500)"},
+            {"type": _natural, "default": 500, "metavar": "N", "help": "rows changed per commit (default: 500)"},
         ),
         "as_json": (
             "--json",
@@ -235,12 +353,23 @@ class _CommandLine(CommandLine):
         ),
         "split": ("--split", {"metavar": "DIR", "help": "the folder to write the files to"}),
         "remove": ("--remove", {"metavar": "DIR", "help": "delete these data"}),
+        "user": ("--user", {"type": _user, "metavar": "ID", "help": "the user's id"}),
+        "output": ("--output", {"metavar": "FILE", "help": "the file to write (default: standard output)"}),
+        "with_tenants": (
+            "--with-tenants",
+            {"action": "store_true", "help": "read in tenants and memberships too: trust the file for that"},
+        ),
         "dry_run": ("--dry-run", {"action": "store_true", "help": "only count what would be deleted"}),
+    }
+
+    _POSITIONAL_OPTS = {  # noqa: RUF012
+        **CommandLine._POSITIONAL_OPTS,
+        "file": {"metavar": "FILE", "help": "an export"},
     }
 
     def __init__(self) -> None:
         super().__init__(prog="chat-schema")
-        for own in (plan, verify, purge, sql, embedded):
+        for own in (plan, verify, purge, export, import_, erase, rotate_keys, sql, embedded):
             self.register_command(own)
         for action in self.parser._actions:
             if action.dest == "version":  # Alembic's speaks of Alembic alone

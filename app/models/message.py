@@ -56,6 +56,8 @@ class Message(Base):
         # A page of a conversation in order as its owner, to whose query the policy adds user_id; the cascade from
         # conversations, which deletes by both columns.
         Index("idx_messages_conversation_id", "conversation_id", "user_id", "created_at", "seq"),
+        # What composite keys point at: attachments, feedback and shares name a message of their own conversation.
+        Index("idx_messages_conversation_id_id", "conversation_id", "id", unique=True),
         # A user's messages, and the cascade from users.
         Index("idx_messages_user_id", "user_id"),
         # The same page without user_id, as service_role asks: WHERE conversation_id ORDER BY created_at, seq LIMIT n.

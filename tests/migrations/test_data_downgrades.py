@@ -11,6 +11,12 @@ from app.catalog import Snapshot
 from tests.migrations.chain import HEAD, Chain, before
 from tests.postgres_binaries import ROOT
 
+ONE_MESSAGE = (
+    "INSERT INTO conversations (user_id) VALUES ('{user}');"
+    "INSERT INTO messages (conversation_id, user_id, role, content)"
+    " SELECT id, user_id, 'user', 'Hi' FROM conversations;"
+)
+
 # the revision whose downgrade would destroy something, what it would destroy, and the statements that put it there
 DESTROYED = {
     "0013": ("2 users", "SELECT"),
@@ -49,6 +55,27 @@ DESTROYED = {
         "INSERT INTO conversation_sessions (user_id, brand_id) SELECT user_id, id FROM brands;"
         "INSERT INTO conversation_messages (session_id, user_id, brand_id, role, content)"
         " SELECT id, user_id, brand_id, 'user', n FROM conversation_sessions, generate_series(1, 2) AS n",
+    ),
+    "0045": (
+        "2 attachments",
+        f"{ONE_MESSAGE} INSERT INTO attachments"
+        " (user_id, conversation_id, name, media_type, size_bytes, sha256, storage_key)"
+        " SELECT user_id, id, 'a', 'b', 1, sha256('a'), n FROM conversations, generate_series(1, 2) AS n",
+    ),
+    "0046": (
+        "1 ratings of messages",
+        f"{ONE_MESSAGE} INSERT INTO feedback (message_id, user_id, conversation_id, rating)"
+        " SELECT id, user_id, conversation_id, 1 FROM messages",
+    ),
+    "0047": (
+        "1 shares of conversations",
+        f"{ONE_MESSAGE} INSERT INTO shares (message_id, user_id, conversation_id, token_hash)"
+        " SELECT id, user_id, conversation_id, sha256('a') FROM messages",
+    ),
+    "0048": (
+        "1 keys of model providers",
+        "INSERT INTO user_llm_providers (user_id, provider, ciphertext, key_id)"
+        " VALUES ('{user}', 'acme', 'sealed', 'a')",
     ),
 }
 

@@ -16,6 +16,8 @@ CHANGES = {
     "tasks": "completed = true",
     "conversations": "title = 'New'",
     "brands": "name = 'New'",
+    "feedback": "rating = -1",
+    "user_llm_providers": "key_id = 'b'",
 }
 
 
@@ -26,7 +28,10 @@ def old(rows: Rows) -> Rows:
     user = rows.user(**old)
     rows.insert("tenants", name="Acme", **old)
     rows.insert("tasks", user_id=user, title="Task", **old)
-    rows.conversation(user, **old)
+    conversation = rows.conversation(user, **old)
+    message = rows.message(conversation, created_at=LONG_AGO)
+    rows.insert("feedback", message_id=message, conversation_id=conversation, user_id=user, rating=1, **old)
+    rows.insert("user_llm_providers", user_id=user, provider="acme", ciphertext=b"sealed", key_id="a", **old)
     rows.insert("brands", user_id=user, name="Acme", **old)
     return rows
 
