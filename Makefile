@@ -42,10 +42,11 @@ test: $(READY) ## run the tests (PG=15, 16, 17 or 18; TESTS=tests/policies)
 	$(BIN)/pytest -n 3 --dist loadfile --postgres $(PG) $(TESTS)
 test-chat: $(CHAT_READY) ## test and type-check the example chat service, its page in Chromium where that is installed
 	cd $(CHAT) && .venv/bin/mypy && .venv/bin/pytest
-check: $(READY) ## lint and type-check Python, lint the SQL of the whole chain
+check: $(READY) ## lint and type-check Python, lint the revisions and the SQL of the whole chain
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/chat-schema lint
 	$(BIN)/chat-schema upgrade head --sql 2>/dev/null | $(BIN)/squawk --config .squawk.toml
 catalog: $(READY) ## write app/catalog/head.json anew after a change of the chain
 	$(BIN)/python -m chat_schema.catalog

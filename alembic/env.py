@@ -18,6 +18,7 @@ from chat_schema.engine.deployer_lock import deployer_lock
 from chat_schema.engine.revisions import about_to_undo, live
 from chat_schema.engine.session import READING, safe_search_path, session_settings
 from chat_schema.options import Options
+from chat_schema.project import INTERNAL_SCHEMA, PROJECT, VERSIONS
 from chat_schema.roles import recorded_roles
 from chat_schema.version_table import (
     STRANGERS_SCRIPT,
@@ -70,10 +71,11 @@ def is_public(name: str | None, kind: str, parents: object) -> bool:
 SETTINGS = {
     "include_schemas": True,
     "include_name": is_public,
-    "version_table_schema": database.INTERNAL_SCHEMA,  # a changed search_path must not find another history
+    "version_table_schema": INTERNAL_SCHEMA,  # a changed search_path must not find another history
     "transaction_per_migration": True,  # a lock ends with its revision
     "compare_server_default": True,
     "include_object": is_ours,
+    "engine_project": PROJECT,
     "autogenerate_plugins": ["alembic.autogenerate.*", "alembic.ext.checkconstraint_byname"],
 }
 
@@ -175,8 +177,8 @@ def run_online() -> None:
             return
         stack.enter_context(no_default_schema(connection))
         if changes_the_database():
-            stack.enter_context(session_settings(connection, options))
-            stack.enter_context(deployer_lock(connection, options.deployer_wait))
+            stack.enter_context(session_settings(connection, options, PROJECT.search_path))
+            stack.enter_context(deployer_lock(connection, options.deployer_wait, VERSIONS, PROJECT.lock_space))
         refuse_strangers(connection)
         if changes_the_database():
             database.require_rights(connection)
@@ -233,12 +235,12 @@ def run_offline() -> None:
     if changes_the_database() and context.get_starting_revision_argument() is None:
         context.execute(STRANGERS_SCRIPT)
         context.get_context().impl.static_output(look.as_script(look.looks(context.script, (), patient)) + ";\n")
-    context.execute(f"CREATE SCHEMA IF NOT EXISTS {database.INTERNAL_SCHEMA}")
+    context.execute(f"CREATE SCHEMA IF NOT EXISTS {INTERNAL_SCHEMA}")
     with context.begin_transaction():
         context.run_migrations()
     if changes_the_database() and context.get_revision_argument() is None:  # downgrade base leaves nothing behind
-        context.execute(f"DROP TABLE {database.INTERNAL_SCHEMA}.alembic_version")
-        context.execute(f"DROP SCHEMA {database.INTERNAL_SCHEMA}")
+        context.execute(f"DROP TABLE {INTERNAL_SCHEMA}.alembic_version")
+        context.execute(f"DROP SCHEMA {INTERNAL_SCHEMA}")
     for name in settings:  # what a tool runs next in this session is not ours
         context.execute(f"RESET {name}")
 

@@ -30,6 +30,7 @@ from .destination import refuse_no_revision
 from .engine.progress import Progress
 from .options import Options
 from .output import checked_output
+from .project import INTERNAL_SCHEMA
 from .roles import recorded_roles
 from .version_table import refuse_strangers
 
@@ -42,7 +43,7 @@ def plan(config: Config) -> None:
     with _connected(config) as connection:
         options = Options.parse(_x_arguments(config)).settle_roles(recorded_roles(connection))
         connection.rollback()
-        context = MigrationContext.configure(connection, opts={"version_table_schema": database.INTERNAL_SCHEMA})
+        context = MigrationContext.configure(connection, opts={"version_table_schema": INTERNAL_SCHEMA})
         current = context.get_current_heads()
         script = ScriptDirectory.from_config(config)
         pending = list(script.iterate_revisions("head", current or "base", implicit_base=True))
@@ -110,6 +111,22 @@ def _report(check: verification.Check) -> None:
     print(f"{'ok  ' if check.passed else 'FAIL'}  {check.name:<58} {check.found}")
     for line in (*check.problems, *(f"warning: {each}" for each in check.warnings), *check.notes):
         print("        " + line.replace("\n", "\n        "))
+
+
+def lint(config: Config, files: Sequence[str] = (), ignore: Sequence[str] | None = None, as_json: bool = False) -> None:
+    """Check revisions for what would stop clients or lose rows; exit 1 if anything is found, each with its recipe."""
+    from . import operations  # noqa: F401  what revisions may call; other commands need neither
+    from .engine import lint as linter
+
+    found = linter.lint(config, files, ignore or (), Options())
+    if as_json:
+        print(json.dumps({"version": 1, "findings": [each.as_json() for each in found]}, indent=1))
+    else:
+        for each in found:
+            print(each)
+        print(f"{len(found)} finding{'s' * (len(found) > 1)}." if found else "Nothing was found.")
+    if found:
+        raise SystemExit(1)
 
 
 def purge(config: Config, older_than: int = 90, batch_size: int = 500, dry_run: bool = False) -> None:
@@ -351,6 +368,18 @@ class _CommandLine(CommandLine):
                 "help": "record what is reported by this name as your own (repeatable)",
             },
         ),
+        "ignore": (
+            "--ignore",
+            {
+                "action": "append",
+                "metavar": "RULE",
+                "help": "do without a rule (repeatable)",
+            },
+        ),
+        "files": (
+            "files",
+            {"nargs": "*", "help": "files, revisions or ranges as 0030:head (default: the whole chain)"},
+        ),
         "split": ("--split", {"metavar": "DIR", "help": "the folder to write the files to"}),
         "remove": ("--remove", {"metavar": "DIR", "help": "delete these data"}),
         "user": ("--user", {"type": _user, "metavar": "ID", "help": "the user's id"}),
@@ -369,7 +398,7 @@ class _CommandLine(CommandLine):
 
     def __init__(self) -> None:
         super().__init__(prog="chat-schema")
-        for own in (plan, verify, purge, export, import_, erase, rotate_keys, sql, embedded):
+        for own in (plan, lint, verify, purge, export, import_, erase, rotate_keys, sql, embedded):
             self.register_command(own)
         for action in self.parser._actions:
             if action.dest == "version":  # Alembic's speaks of Alembic alone

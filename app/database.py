@@ -21,10 +21,10 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, PendingRollbackError
 
 from . import embedded
 from .engine.session import keep_search_path
+from .project import INTERNAL_SCHEMA
 
 log = logging.getLogger("chat_schema")
 
-INTERNAL_SCHEMA = "chat_internal"
 _PACKAGE = Path(__file__).resolve().parent
 OLDEST_SUPPORTED = 15
 

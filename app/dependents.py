@@ -20,6 +20,7 @@ from alembic.util import CommandError
 from .catalog import Snapshot
 from .engine.operations.registry import written_by
 from .options import Options
+from .project import PROJECT
 
 _NAME = r'(?:"(?:[^"]|"")+"|\w+)(?:\.(?:"(?:[^"]|"")+"|\w+))?'
 # What op.when() writes; the condition decides whether the statements within are run.
@@ -111,7 +112,19 @@ Target = tuple[str, str, str]
 def refuse_dependents(
     connection: sa.Connection, downgrades: Sequence[Any], options: Options, expected: Snapshot
 ) -> None:
-    """Raise :class:`alembic.util.CommandError` that names all that depends on what ``downgrades`` drop.
+    """Raise :class:`alembic.util.CommandError` that names all that :func:`find_dependents` finds."""
+    if found := find_dependents(connection, downgrades, options, expected):
+        raise CommandError(
+            "The downgrade would drop what objects of your own depend on, so nothing was undone:\n- "
+            + "\n- ".join(found)
+            + "\nDrop them or let them depend on nothing of this schema, then run the command again."
+        )
+
+
+def find_dependents(
+    connection: sa.Connection, downgrades: Sequence[Any], options: Options, expected: Snapshot
+) -> list[str]:
+    """Return a line for each object of the team's own that depends on what ``downgrades`` drop; change nothing.
 
     ``downgrades`` are functions of revisions, in their order; ``expected`` tells what is ours, which they know of.
     """
@@ -126,7 +139,7 @@ def refuse_dependents(
     kinds, names, holders = zip(*targets, strict=True) if targets else ((), (), ())
     parameters = {"kinds": list(kinds), "names": list(names), "holders": list(holders)}
     ours = _names(expected)
-    found = [
+    return [
         f"{row.dependent} depends on {row.referenced}"
         for row in connection.execute(_DEPENDENTS, parameters)
         if row.schema != "chat_internal"
@@ -134,17 +147,17 @@ def refuse_dependents(
         and not (row.kind == "v" and row.relation in set_aside)  # made again by the revision that sets it aside
         and not (row.kind == "v" and row.schema == "public" and row.name in released)  # given back as it was found
     ]
-    if found:
-        raise CommandError(
-            "The downgrade would drop what objects of your own depend on, so nothing was undone:\n- "
-            + "\n- ".join(found)
-            + "\nDrop them or let them depend on nothing of this schema, then run the command again."
-        )
 
 
 def _statements(connection: sa.Connection, downgrades: Iterable[Any], options: Options) -> Iterator[str]:
     """Yield the statements in the order in which they would be run, those of the journal among them."""
-    opts = {"as_sql": True, "literal_binds": True, "output_buffer": io.StringIO(), "engine_options": options}
+    opts = {
+        "as_sql": True,
+        "literal_binds": True,
+        "output_buffer": io.StringIO(),
+        "engine_options": options,
+        "engine_project": PROJECT,
+    }
     recorder = MigrationContext.configure(dialect=connection.dialect, opts=opts)
     with Operations.context(recorder) as operations:
         written = [text for downgrade in downgrades for text in written_by(operations, downgrade)]

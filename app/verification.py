@@ -16,8 +16,8 @@ from alembic.util import CommandError
 
 from . import catalog
 from .catalog import Difference, Examination, has_auth_users, load_expected
-from .database import INTERNAL_SCHEMA
 from .engine.unfinished import noted_in
+from .project import INTERNAL_SCHEMA
 from .roles import Roles, recorded_roles
 from .version_table import current_revisions, several_revisions
 

@@ -9,8 +9,8 @@ import sqlalchemy as sa
 from alembic.script import ScriptDirectory
 from alembic.util import CommandError
 
-from .database import INTERNAL_SCHEMA
 from .engine.unfinished import TABLE as UNFINISHED
+from .project import INTERNAL_SCHEMA
 from .roles import Roles
 
 _VERSION = sa.Table("alembic_version", sa.MetaData(schema=INTERNAL_SCHEMA), sa.Column("version_num", sa.String))

@@ -284,6 +284,7 @@ def downgrade() -> None:
         DROP FUNCTION chat_internal.element_time(jsonb);
         """
     )
+    # lint: ignore downgrade-destroys -- chat_sessions has every array
     op.drop_table("chat_session_arrays", schema="chat_internal")
 
 

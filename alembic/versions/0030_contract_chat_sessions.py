@@ -116,6 +116,7 @@ def entitle_old_clients() -> None:
 
 def contract_chat_sessions() -> None:
     op.sql(SET_ASIDE % ("'messages'", "becomes rows of another table"))
+    # lint: ignore index-not-online -- the table is locked here anyway, for an instant, to be renamed
     op.sql(
         """
         DROP TRIGGER chat_sessions_expand ON public.chat_sessions;
@@ -189,6 +190,7 @@ def stop_filling_owners() -> None:
 
 
 def restore_chat_sessions() -> None:
+    # lint: ignore update-in-one-step, index-not-online -- on the way back; the table is locked until then
     op.sql(
         """
         ALTER TABLE public.conversations ADD COLUMN messages jsonb;
@@ -285,6 +287,7 @@ def restore_chat_sessions() -> None:
     )
     for column in ("created_at", "updated_at"):
         op.add_not_null_check("chat_sessions", column)
+        # lint: ignore strong-lock-scan -- on the way back, in the same transaction as the arrays
         op.validate_not_null_check("chat_sessions", column)
         op.alter_column("chat_sessions", column, nullable=True, schema="public")
     for function in (

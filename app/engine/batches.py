@@ -20,12 +20,14 @@ from sqlalchemy.exc import DBAPIError
 from .blockers import BlockerWatch
 from .lock_retry import backend_pid, is_lock_error, pauses
 from .options import Options
+from .positions import Positions
 from .progress import Progress
+from .project import Project
 from .replicas import ReplicaWatch, replicas_are_hidden
 from .session import session_settings
 from .unfinished import StoppedError
 
-log = logging.getLogger("chat_schema")
+log = logging.getLogger("alembic.engine")
 
 _SMALLEST_TUPLE = 28  # bytes of a page that a row takes at least, its line pointer with it
 _FIRST_BATCH = 16  # rows: each can be cheap, or a session with a thousand messages
@@ -92,46 +94,32 @@ class Backfill:
         return f"SELECT EXISTS (SELECT FROM {self.table} AS {self.alias} WHERE {self.pending})"
 
 
-def run(engine: sa.Engine, backfill: Backfill, options: Options) -> int:
+def run(engine: sa.Engine, backfill: Backfill, options: Options, positions: Positions, project: Project) -> int:
     """Run ``backfill`` to its end and return how many rows it changed.
 
     Goes on where a killed run stopped. Raises :class:`alembic.util.CommandError` when it was interrupted (what was
     committed stays), when a client keeps a row locked for too long, or when rows stay pending after every sweep.
     """
     changed = 0
-    with engine.connect() as control, session_settings(control, options):
+    with engine.connect() as control, session_settings(control, options, project.search_path):
+        positions.make(control)
         for sweep in range(_SWEEPS):
             if sweep and not control.scalar(sa.text(backfill.any_pending())):
                 break
             if not sweep and replicas_are_hidden(control):
                 log.info("%s: cannot see how far the replicas are (GRANT pg_monitor), so waits for none", backfill.name)
             control.rollback()
-            changed += _Walk(engine, control, backfill, options, resume=not sweep).run()
+            changed += _Walk(engine, control, backfill, options, positions, project, not sweep).run()
         else:
             raise CommandError(
                 f"{backfill.name}: rows of {backfill.table} still wait for their backfill after {_SWEEPS} sweeps. "
                 "A trigger that fills new rows is missing or disabled: "
-                "run `chat-schema verify` to see which, enable it, then run the upgrade again."
+                + (f"run `{project.verify}` to see which, enable it" if project.verify else "create or enable it")
+                + ", then run the upgrade again."
             )
         control.rollback()
-        control.execute(
-            sa.text("DELETE FROM chat_internal.backfill_progress WHERE name = :name"), {"name": backfill.name}
-        )
-        control.commit()
+        positions.finish(control, backfill.name)
     return changed
-
-
-def finished_batches(connection: sa.Connection) -> list[str]:
-    """Return the names of the backfills that have a position to go on from."""
-    if not sa.inspect(connection).has_table("backfill_progress", "chat_internal"):
-        return []
-    return list(connection.scalars(sa.text("SELECT name FROM chat_internal.backfill_progress ORDER BY name")))
-
-
-def forget_positions(connection: sa.Connection) -> None:
-    """Let every unfinished backfill begin anew: its rows, or its columns, are about to be undone."""
-    if finished_batches(connection):
-        connection.execute(sa.text("DELETE FROM chat_internal.backfill_progress"))
 
 
 class _Walk:
@@ -143,9 +131,17 @@ class _Walk:
     """
 
     def __init__(
-        self, engine: sa.Engine, control: sa.Connection, backfill: Backfill, options: Options, *, resume: bool
+        self,
+        engine: sa.Engine,
+        control: sa.Connection,
+        backfill: Backfill,
+        options: Options,
+        positions: Positions,
+        project: Project,
+        resume: bool,
     ) -> None:
         self._engine, self._control, self._backfill, self._options = engine, control, backfill, options
+        self._positions, self._project = positions, project
         self._lock = threading.Lock()
         self._replicas = ReplicaWatch()
         self._gives_way = False
@@ -153,7 +149,6 @@ class _Walk:
         self._look_lock = threading.Lock()
         self._look_at = time.monotonic()
         self._stop = threading.Event()
-        self._name = "'" + backfill.name.replace("'", "''") + "'"
         self._running: set[int] = set()
         self._changed = 0
         size = control.scalar(
@@ -189,24 +184,16 @@ class _Walk:
         return self._changed
 
     def _start_position(self, resume: bool) -> int:
-        start = self._control.execute(
-            sa.text(
-                "INSERT INTO chat_internal.backfill_progress AS p (name, position) VALUES (:name, 0)"
-                " ON CONFLICT (name) DO UPDATE"
-                " SET position = CASE WHEN :resume AND p.position < :end THEN p.position ELSE 0 END RETURNING position"
-            ),
-            {"name": self._backfill.name, "end": self._end, "resume": resume},
-        ).scalar_one()
-        self._control.commit()
+        start = self._positions.begin(self._control, self._backfill.name, self._end, resume=resume)
         if start:
             log.info("%s: goes on at %d %%", self._backfill.name, 100 * start // self._end)
-        return int(start)
+        return start
 
     def _work(self) -> None:
         size, rows = _FIRST_BATCH, 1
         with (
             self._engine.connect().execution_options(no_parameters=True, isolation_level="AUTOCOMMIT") as connection,
-            session_settings(connection, self._options),
+            session_settings(connection, self._options, self._project.search_path),
         ):
             connection.exec_driver_sql(_SETTINGS)
             asked = time.monotonic()
@@ -323,9 +310,7 @@ class _Walk:
             began = time.monotonic()
             done = connection.exec_driver_sql(
                 f"{self._backfill.batch(self._tid(at), self._tid(upto), turn)};\n"
-                "UPDATE chat_internal.backfill_progress"
-                f" SET position = greatest(position, {position}), updated_at = pg_catalog.now()"
-                f" WHERE name = {self._name}"
+                + self._positions.advance(self._backfill.name, position)
             )
             elapsed = time.monotonic() - began
             if self._gives_way:
@@ -339,6 +324,6 @@ class _Walk:
         """Give the space of the old row versions back to the batches that come, so that the table does not double."""
         with contextlib.suppress(DBAPIError), self._engine.connect() as vacuum:
             vacuum = vacuum.execution_options(isolation_level="AUTOCOMMIT")
-            with session_settings(vacuum, self._options):
+            with session_settings(vacuum, self._options, self._project.search_path):
                 # TRUNCATE would take AccessExclusive at the table's end; a lock held by autovacuum is not waited for
                 vacuum.exec_driver_sql(f"VACUUM (TRUNCATE false, SKIP_LOCKED) {self._backfill.table}")

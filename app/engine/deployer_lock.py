@@ -7,6 +7,9 @@ Any login may take any advisory lock, so one lock for all deployments could be h
 each deployer takes a lock of its own in one space of keys, then looks who else holds one there; holders without rights
 here do not count. Of two deployers that take theirs at once, at least one sees the other, because each looks after it
 has taken: both may release and try again, and never do both go on.
+
+Two projects in one database, with two version tables, have two spaces and run side by side: what one of them locks the
+other waits for, as for any client.
 """
 
 from __future__ import annotations
@@ -21,13 +24,15 @@ from typing import Any
 import sqlalchemy as sa
 from alembic.util import CommandError
 
-log = logging.getLogger("chat_schema")
+from .project import VersionTable
 
-_SPACE = {"space": 0x63686174}  # "chat" in ASCII; advisory locks are one database's own
+log = logging.getLogger("alembic.engine")
+
 _TAKE = sa.text("SELECT pg_catalog.pg_try_advisory_lock(:space, :key)")
 _RELEASE = sa.text("SELECT pg_catalog.pg_advisory_unlock(:space, :key)")
-# Every login may read all of this, except when another's session began. Who may deploy is a member of the owner of
-# chat_internal, and before that exists whoever may create it.
+# Advisory locks are one database's own. Every login may read all of this, except when another's session began. Who may
+# deploy is a member of the owner of the version table or of its schema. Before the table exists, whoever may create in
+# the schema; before that exists, whoever may create it.
 _HOLDERS = sa.text(
     """
     SELECT a.pid, a.usename,
@@ -35,12 +40,18 @@ _HOLDERS = sa.text(
              AS age,
            CASE
              WHEN n.oid IS NOT NULL THEN pg_catalog.pg_has_role(a.usesysid, n.nspowner, 'MEMBER')
+               OR CASE
+                 WHEN c.oid IS NOT NULL THEN pg_catalog.pg_has_role(a.usesysid, c.relowner, 'MEMBER')
+                 ELSE pg_catalog.has_schema_privilege(a.usesysid, n.oid, 'CREATE')
+               END
              ELSE pg_catalog.has_database_privilege(a.usesysid, d.oid, 'CREATE')
            END AS may_deploy
     FROM pg_catalog.pg_locks AS l
     JOIN pg_catalog.pg_stat_activity AS a ON a.pid OPERATOR(pg_catalog.=) l.pid
     JOIN pg_catalog.pg_database AS d ON d.oid OPERATOR(pg_catalog.=) l.database
-    LEFT JOIN pg_catalog.pg_namespace AS n ON n.nspname OPERATOR(pg_catalog.=) 'chat_internal'
+    LEFT JOIN pg_catalog.pg_namespace AS n ON n.nspname OPERATOR(pg_catalog.=) CAST(:schema AS pg_catalog.name)
+    LEFT JOIN pg_catalog.pg_class AS c ON c.relnamespace OPERATOR(pg_catalog.=) n.oid
+      AND c.relname OPERATOR(pg_catalog.=) CAST(:table AS pg_catalog.name)
     WHERE l.locktype OPERATOR(pg_catalog.=) 'advisory' AND l.granted AND l.objsubid OPERATOR(pg_catalog.=) 2
       AND l.classid OPERATOR(pg_catalog.=) CAST(:space AS pg_catalog.oid)
       AND d.datname OPERATOR(pg_catalog.=) pg_catalog.current_database()
@@ -50,13 +61,17 @@ _HOLDERS = sa.text(
 
 
 @contextlib.contextmanager
-def deployer_lock(connection: sa.Connection, wait: float) -> Iterator[None]:
-    """Hold the deployer lock of this database on ``connection``; wait up to ``wait`` seconds for it.
+def deployer_lock(
+    connection: sa.Connection, wait: float, versions: VersionTable, space: int | None = None
+) -> Iterator[None]:
+    """Hold the deployer lock of the project with this version table; wait up to ``wait`` seconds for it.
+
+    ``space`` is the first key of its locks, where that does not follow from the table's name.
 
     Raises :class:`alembic.util.CommandError` when another deployment still holds it then.
     """
     deadline = time.monotonic() + wait
-    lock = _Lock(connection)
+    lock = _Lock(connection, versions, versions.lock_space if space is None else space)
     told = False
     while (other := lock.try_to_hold()) is not None:
         age = "" if other.age is None else f", {other.age} s"  # hidden from whoever is no member of that login
@@ -82,8 +97,10 @@ def deployer_lock(connection: sa.Connection, wait: float) -> Iterator[None]:
 class _Lock:
     """The advisory lock of this deployer, which means nothing before it has looked for others."""
 
-    def __init__(self, connection: sa.Connection) -> None:
+    def __init__(self, connection: sa.Connection, versions: VersionTable, space: int) -> None:
         self._connection = connection
+        self._space = {"space": space}
+        self._place = {"schema": versions.schema, "table": versions.name}
         self._key = 0
         self._ignored = False
 
@@ -99,17 +116,17 @@ class _Lock:
         return other
 
     def release(self) -> None:
-        self._connection.execute(_RELEASE, {**_SPACE, "key": self._key})
+        self._connection.execute(_RELEASE, {**self._space, "key": self._key})
         self._connection.commit()
 
     def _take(self) -> None:
         taken = False
         while not taken:  # nobody can hold a key beforehand that is chosen now
             self._key = random.getrandbits(31)
-            taken = bool(self._connection.scalar(_TAKE, {**_SPACE, "key": self._key}))
+            taken = bool(self._connection.scalar(_TAKE, {**self._space, "key": self._key}))
 
     def _other(self) -> sa.Row[Any] | None:
-        holders = self._connection.execute(_HOLDERS, _SPACE).all()
+        holders = self._connection.execute(_HOLDERS, self._space | self._place).all()
         strangers = ", ".join(
             f"pid {holder.pid}, login {holder.usename}" for holder in holders if not holder.may_deploy
         )

@@ -22,7 +22,7 @@ from sqlalchemy.exc import DBAPIError
 from .blockers import BlockerWatch
 from .options import Options
 
-log = logging.getLogger("chat_schema")
+log = logging.getLogger("alembic.engine")
 
 _LOCK_ERRORS = {"55P03", "40P01"}  # lock_not_available, deadlock_detected
 _LONGEST_PAUSE = 5.0

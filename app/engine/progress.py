@@ -9,7 +9,7 @@ import time
 
 from tqdm import tqdm
 
-log = logging.getLogger("chat_schema")
+log = logging.getLogger("alembic.engine")
 
 _LOG_EVERY = 10.0  # seconds between log lines where there is no terminal
 _BAR = "{desc} {percentage:3.0f}% |{bar}| {postfix[0]} [{elapsed}<{remaining}]"

@@ -17,8 +17,8 @@ from alembic.util import CommandError
 from sqlalchemy.exc import DBAPIError
 
 from . import lock_retry, unfinished
-from .batches import finished_batches, forget_positions
 from .options import Options
+from .positions import Positions
 from .unfinished import DOWNGRADE, StoppedError, Unfinished
 
 Steps = Callable[[Any, MigrationContext], Iterable[MigrationStep]]
@@ -74,7 +74,7 @@ def _left(command: str, heads: Any, context: MigrationContext, options: Options)
     """Return what a run of the same direction has left, to be gone on with; undo what one of the other has left."""
     connection = cast(sa.Connection, context.connection)
     if command == DOWNGRADE:
-        forget_positions(connection)  # of backfills that the way back may undo
+        Positions.of(context).forget(connection)  # of backfills that the way back may undo
     left = unfinished.noted_in(connection, context.version_table_schema)
     if left is None or not left.is_at(heads, _script(left, context)):
         return None
@@ -108,7 +108,7 @@ def _aftermath(error: BaseException, begun: Unfinished, context: MigrationContex
             context._transaction.rollback()
             context._transaction = None
         _undo(begun, context, options)
-        batches = finished_batches(connection)
+        batches = Positions.of(context).names(connection)
         connection.rollback()
     except (DBAPIError, CommandError) as failure:
         return f"Undoing revision {begun.revision} failed too: {_said(failure)}\n{stays}"

@@ -29,8 +29,10 @@ _SET = sa.text("SELECT pg_catalog.set_config(:name, :value, false)")
 
 
 @contextlib.contextmanager
-def session_settings(connection: sa.Connection, options: Options) -> Iterator[None]:
-    """Give our session the safe path, the short lock timeout and no other timeout of the login's, while entered.
+def session_settings(connection: sa.Connection, options: Options, search_path: str | None) -> Iterator[None]:
+    """Give our session the short lock timeout and no other timeout of the login's, while entered.
+
+    Its search_path becomes ``search_path``, or stays the login's where that is None.
 
     Committed before ``context.configure()``: an open transaction there makes Alembic persist nothing.
     """
@@ -41,7 +43,8 @@ def session_settings(connection: sa.Connection, options: Options) -> Iterator[No
         "idle_session_timeout": "0",
         "transaction_timeout": "0",  # since PostgreSQL 17
     }
-    with _settings(connection, {**READING, **timeouts}):
+    reading = {**READING, "search_path": search_path}
+    with _settings(connection, {name: value for name, value in (reading | timeouts).items() if value is not None}):
         yield
 
 

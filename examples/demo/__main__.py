@@ -44,7 +44,8 @@ def main() -> None:
     )
     sources = Sources.find(parser.parse_args().data)
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
-    logging.getLogger("chat_schema").setLevel(logging.INFO)
+    for name in ("chat_schema", "alembic.engine"):
+        logging.getLogger(name).setLevel(logging.INFO)
     with tempfile.TemporaryDirectory(prefix="chat-schema-demo-") as folder:
         Path(folder).chmod(0o711)
         with embedded.running(Path(folder) / "data") as server:

@@ -17,6 +17,7 @@ import sqlalchemy as sa
 
 from app.catalog import Snapshot
 from app.engine.deployer_lock import deployer_lock
+from app.project import VERSIONS
 from tests.database.conftest import login
 from tests.live.application import Application
 from tests.live.command_line import alembic, connect, value, wait_for
@@ -67,7 +68,7 @@ def test_five_that_begin_at_the_same_moment_come_one_after_the_other(database_ur
         with engine.connect() as connection:
             for _ in range(3):
                 together.wait()
-                with deployer_lock(connection, 60.0):
+                with deployer_lock(connection, 60.0, VERSIONS):
                     inside.append(number)
                     time.sleep(0.02)
                     assert inside == [number]

@@ -21,7 +21,7 @@ def test_a_log_gets_plain_lines(old_url: str, client: psycopg.Connection) -> Non
     fill(client)
     with alembic(old_url, "upgrade", "head") as upgrade:
         said = upgrade.succeeds()
-    assert "INFO  [chat_schema] conversations of chat_messages: 100 %, 1,000 rows\n" in said
+    assert "INFO  [alembic.engine] conversations of chat_messages: 100 %, 1,000 rows\n" in said
     assert "\r" not in said
     assert "\x1b" not in said
 
@@ -35,7 +35,7 @@ def test_a_terminal_gets_a_bar(old_url: str, client: psycopg.Connection, environ
     assert "100% |" in bars[-1]
     assert "| 1,000 rows, " in bars[-1]
     assert "/s [" in bars[-1]
-    assert "INFO  [chat_schema] conversations of chat_messages" not in said
+    assert "INFO  [alembic.engine] conversations of chat_messages" not in said
     assert "\x1b[3" not in said  # colours
 
 
@@ -79,7 +79,7 @@ def test_a_long_step_reports_to_the_log_on_its_way(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(progress, "_LOG_EVERY", 0)
-    with caplog.at_level(logging.INFO, "chat_schema"):
+    with caplog.at_level(logging.INFO, "alembic.engine"):
         report = progress.Progress("step", total=300, done=100)
         report.advance(100, 7)
         report.close()

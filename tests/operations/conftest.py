@@ -12,6 +12,7 @@ from alembic.operations import Operations
 from alembic.runtime.migration import MigrationContext
 
 from app.options import Options
+from app.project import INTERNAL_SCHEMA, PROJECT
 
 Revision = Callable[..., AbstractContextManager[Operations]]
 
@@ -33,7 +34,13 @@ def revision(connection: sa.Connection) -> Revision:
     @contextmanager
     def body(options: Options = Options()) -> Iterator[Operations]:  # noqa: B008  frozen
         context = MigrationContext.configure(
-            connection, opts={"engine_options": options, "transaction_per_migration": True}
+            connection,
+            opts={
+                "engine_options": options,
+                "engine_project": PROJECT,
+                "version_table_schema": INTERNAL_SCHEMA,
+                "transaction_per_migration": True,
+            },
         )
         with context.begin_transaction(_per_migration=True):
             yield Operations(context)
@@ -53,7 +60,13 @@ class Script:
             MigrationContext.configure(
                 dialect_name="postgresql",
                 dialect_opts={"paramstyle": "named"},
-                opts={"as_sql": True, "output_buffer": self._written, "literal_binds": True, "engine_options": options},
+                opts={
+                    "as_sql": True,
+                    "output_buffer": self._written,
+                    "literal_binds": True,
+                    "engine_options": options,
+                    "engine_project": PROJECT,
+                },
             )
         )
 

@@ -7,11 +7,13 @@ from itertools import pairwise
 import pytest
 import sqlalchemy as sa
 from alembic.operations import Operations
+from alembic.runtime.migration import MigrationContext
 from alembic.util import CommandError
 
 from app.engine.batches import Backfill
 from app.engine.operations.backfill import backfill
 from app.engine.operations.sql import sql
+from app.engine.project import Project
 from app.options import Options
 from tests.live.command_line import connect
 from tests.operations.conftest import Revision, Script, value
@@ -151,3 +153,25 @@ def test_batches_join_without_a_gap() -> None:
         "DELETE FROM public.notes AS n WHERE n.ctid >= '(0,0)'::tid AND n.ctid < '(0,16)'::tid",
         "DELETE FROM public.notes AS n WHERE n.ctid >= '(0,16)'::tid AND n.ctid < '(1,0)'::tid",
     ]
+
+
+def test_where_no_revision_made_a_table_for_it_the_position_needs_none_afterwards(connection: sa.Connection) -> None:
+    connection.exec_driver_sql("CREATE SCHEMA elsewhere; INSERT INTO notes (id) VALUES (1), (2)")
+    connection.commit()
+    standing = "SELECT pg_catalog.to_regclass('elsewhere.versions_backfills')"
+    context = MigrationContext.configure(
+        connection,
+        opts={
+            "engine_project": Project(home="elsewhere"),
+            "version_table": "versions",
+            "transaction_per_migration": True,
+        },
+    )
+    with pytest.raises(CommandError, match="create or enable it"), context.begin_transaction(_per_migration=True):
+        number(Operations(context), "UPDATE public.notes AS n SET body = '' WHERE {batch}")
+    connection.rollback()
+    assert value(connection, f"{standing} IS NOT NULL")
+    with context.begin_transaction(_per_migration=True):
+        number(Operations(context))
+    assert value(connection, f"{standing} IS NULL")
+    assert value(connection, "SELECT max(id) FROM notes") == -1

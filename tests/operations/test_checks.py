@@ -35,7 +35,7 @@ def run(connection: sa.Connection, script: Script) -> None:
 def test_verify_prints_its_figures_when_nothing_is_wrong(
     connection: sa.Connection, revision: Revision, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with caplog.at_level(logging.INFO, "chat_schema"), revision() as operations:
+    with caplog.at_level(logging.INFO, "alembic.engine"), revision() as operations:
         verify(operations, CHECKS, {"notes": ALL, "users": "SELECT count(*) FROM public.users"})
     assert caplog.messages[-1:] == ["Verified: 2 checks found nothing wrong in 0 notes, 0 users."]
 

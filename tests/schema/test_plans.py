@@ -21,11 +21,12 @@ from app import queries
 from app.queries import ConversationPosition, MessagePosition
 
 ME, TENANT, LEFT = UUID(int=1), UUID(int=2), UUID(int=3)
+OTHER, TASK = UUID(int=8), UUID(int=9)  # a user who has little, and one of its tasks
 LONG, LONG_IN_TENANT, LONG_SESSION, SHORT_SESSION = (UUID(int=n) for n in range(4, 8))
 
 FILL = f"""
 SET LOCAL session_replication_role = replica;  -- no keys, no triggers
-INSERT INTO users (id) VALUES ('{ME}');
+INSERT INTO users (id) VALUES ('{ME}'), ('{OTHER}');
 INSERT INTO users (id) SELECT gen_random_uuid() FROM generate_series(1, 300);
 INSERT INTO tenants (id, name) VALUES ('{TENANT}', 'Acme'), ('{LEFT}', 'Globex');
 INSERT INTO tenant_users (tenant_id, user_id) SELECT '{TENANT}', id FROM users;
@@ -48,6 +49,7 @@ INSERT INTO tasks (user_id, title, created_at)
   SELECT u.id, 'Task', '2026-01-01'::timestamptz + n * interval '1 minute'
   FROM users AS u, generate_series(1, 2000) AS n
   WHERE n <= CASE WHEN u.id = '{ME}' THEN 2000 ELSE 100 END;
+INSERT INTO tasks (id, user_id, title) VALUES ('{TASK}', '{OTHER}', 'Task');
 INSERT INTO brands (id, user_id, name) SELECT id, id, 'Soap' FROM users;
 INSERT INTO conversation_sessions (id, brand_id, user_id) VALUES
   ('{LONG_SESSION}', '{ME}', '{ME}'), ('{SHORT_SESSION}', '{ME}', '{ME}');
@@ -119,6 +121,11 @@ SUMS = {
         (SHORT_SESSION,),
     ),
 }
+# What the todo application asks for beside its listings.
+LOOK_UPS: dict[str, tuple[str, tuple[object, ...]]] = {
+    "a task by id and user": ("SELECT * FROM tasks WHERE id = $1 AND user_id = $2", (TASK, OTHER)),
+    "the messages of a user": ("SELECT * FROM messages WHERE user_id = $1", (OTHER,)),
+}
 
 
 @pytest.fixture(scope="module")
@@ -132,13 +139,13 @@ def filled(_shared_database: str, server: Any) -> Iterator[psycopg.Connection]:
         yield c
 
 
-def plan(connection: psycopg.Connection, statement: str, who: str, mode: str) -> dict[str, Any]:
+def plan(connection: psycopg.Connection, statement: str, who: str, mode: str, me: UUID = ME) -> dict[str, Any]:
     """Return the plan of the statement as it ran, the second time: the first has filled caches of the catalog."""
-    text, values = (LISTINGS | SUMS)[statement]
+    text, values = (LISTINGS | SUMS | LOOK_UPS)[statement]
     with connection.transaction():
         connection.execute(f"SET LOCAL plan_cache_mode = force_{mode}_plan")
         if who != "owner":
-            claims = json.dumps({"sub": str(ME)})
+            claims = json.dumps({"sub": str(me)})
             connection.execute(
                 "SELECT set_config('role', %s, true), set_config('request.jwt.claims', %s, true)",
                 ["authenticated" if who == "user" else "service_role", claims],
@@ -187,3 +194,15 @@ def test_a_sum_reads_the_messages_of_its_session_alone(
     read = [node for node in nodes(found) if node.get("Relation Name") == "conversation_messages"]
     assert [(node["Actual Rows"], node.get("Rows Removed by Filter", 0)) for node in read] == [(10, 0)]
     assert buffers(found) <= 2 * buffers(plan(filled, sum_of_session, "owner", mode)) + 4
+
+
+@pytest.mark.parametrize("mode", ["custom", "generic"])
+@pytest.mark.parametrize("who", ["owner", "user", "service"])
+@pytest.mark.parametrize("look_up", LOOK_UPS)
+def test_a_look_up_reads_no_rows_of_others(filled: psycopg.Connection, look_up: str, who: str, mode: str) -> None:
+    found = plan(filled, look_up, who, mode, me=OTHER)
+    assert found["Actual Rows"] >= 1
+    read = list(nodes(found))
+    assert not {node["Node Type"] for node in read} & {"Seq Scan"}
+    assert sum(node.get("Rows Removed by Filter", 0) for node in read) == 0
+    assert buffers(found) <= 2 * buffers(plan(filled, look_up, "owner", mode, me=OTHER)) + 4

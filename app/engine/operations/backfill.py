@@ -5,6 +5,8 @@ from __future__ import annotations
 from alembic.operations import Operations
 
 from .. import batches
+from ..positions import Positions
+from ..project import project_of
 from .registry import is_offline, operation, options_of, quoted, statement
 
 
@@ -25,4 +27,6 @@ def backfill(
         statement(operations, work.whole())
         return
     with context.autocommit_block():  # commits what came before, so that the batches' own connections see it
-        batches.run(operations.get_bind().engine, work, options_of(operations))
+        batches.run(
+            operations.get_bind().engine, work, options_of(operations), Positions.of(context), project_of(context)
+        )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from alembic.operations import Operations
 
-from .registry import operation, quoted, statement
+from .registry import identifier, operation, quoted, statement
 
 
 @operation
@@ -15,8 +15,9 @@ def add_not_null_check(operations: Operations, table: str, column: str) -> None:
     """
     statement(
         operations,
-        f"ALTER TABLE {quoted(operations, table)} ADD CONSTRAINT {_not_null_check(table, column)}"
-        f" CHECK ({column} IS NOT NULL) NOT VALID",
+        f"ALTER TABLE {quoted(operations, table)} ADD CONSTRAINT"
+        f" {identifier(operations, _not_null_check(table, column))}"
+        f" CHECK ({identifier(operations, column)} IS NOT NULL) NOT VALID",
     )
 
 
@@ -25,7 +26,8 @@ def drop_not_null_check(operations: Operations, table: str, column: str) -> None
     """Drop what :func:`add_not_null_check` added. Lock: AccessExclusive for an instant."""
     statement(
         operations,
-        f"ALTER TABLE {quoted(operations, table)} DROP CONSTRAINT {_not_null_check(table, column)}",
+        f"ALTER TABLE {quoted(operations, table)} DROP CONSTRAINT"
+        f" {identifier(operations, _not_null_check(table, column))}",
     )
 
 
@@ -35,7 +37,7 @@ def validate_constraint(operations: Operations, name: str, table: str) -> None:
 
     Lock: ShareUpdateExclusive for the length of one scan (a key takes RowShare on its target too); writers go on.
     """
-    statement(operations, f"ALTER TABLE {quoted(operations, table)} VALIDATE CONSTRAINT {name}")
+    statement(operations, f"ALTER TABLE {quoted(operations, table)} VALIDATE CONSTRAINT {identifier(operations, name)}")
 
 
 @operation
@@ -51,9 +53,13 @@ def set_not_null(operations: Operations, table: str, column: str) -> None:
     Lock: AccessExclusive for an instant; PostgreSQL trusts the CHECK and does not scan. In one ALTER TABLE it would
     drop the CHECK first, whatever the order, and scan.
     """
-    statement(operations, f"ALTER TABLE {quoted(operations, table)} ALTER COLUMN {column} SET NOT NULL")
+    statement(
+        operations,
+        f"ALTER TABLE {quoted(operations, table)} ALTER COLUMN {identifier(operations, column)} SET NOT NULL",
+    )
     drop_not_null_check(operations, table, column)
 
 
 def _not_null_check(table: str, column: str) -> str:
-    return f"ck_{table}_{column}_present"  # <table>_<column>_not_null is what PostgreSQL 18 calls NOT NULL itself
+    bare = table.rpartition(".")[2]
+    return f"ck_{bare}_{column}_present"  # <table>_<column>_not_null is what PostgreSQL 18 calls NOT NULL itself

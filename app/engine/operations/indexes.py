@@ -37,7 +37,8 @@ def create_index_online(
     one stays, so the revision can be run again. Locks: ShareUpdateExclusive; waits for transactions older than itself.
     Raises :class:`alembic.util.CommandError` when rows are not unique.
     """
-    index, key, condition = quoted(operations, name), ", ".join(columns), f" WHERE {where}" if where else ""
+    key, condition = ", ".join(columns), f" WHERE {where}" if where else ""
+    index = _beside(operations, table, name)
     build = (
         f"CREATE {'UNIQUE ' if unique else ''}INDEX CONCURRENTLY {identifier(operations, name)}"
         f" ON {quoted(operations, table)} ({key}){condition}"
@@ -91,6 +92,20 @@ def outside_transaction(operations: Operations) -> Iterator[None]:
         finally:
             if is_offline(operations) or not operations.get_bind().invalidated:  # a session that is gone has none
                 statement(operations, f"SET lock_timeout = '{options_of(operations).lock_timeout * 1000:.0f}ms'")
+
+
+def _beside(operations: Operations, table: str, name: str) -> str:
+    """Return the quoted name of an index of ``table``, in its schema; a script may leave that to the search_path."""
+    schema, _, _ = table.rpartition(".")
+    if not schema and not is_offline(operations):
+        schema = scalar(
+            operations,
+            "SELECT relnamespace::pg_catalog.regnamespace::text FROM pg_catalog.pg_class"
+            f" WHERE oid = pg_catalog.to_regclass({literal(quoted(operations, table))})",
+        )
+        if schema:
+            return f"{schema}.{identifier(operations, name)}"
+    return quoted(operations, f"{schema}.{name}" if schema else name)
 
 
 def _is_valid(operations: Operations, index: str) -> bool | None:

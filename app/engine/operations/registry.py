@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
-from typing import Any, Concatenate, ParamSpec, TypeVar, cast
+from contextlib import AbstractContextManager
+from inspect import signature
+from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, cast
 
 import sqlalchemy as sa
 from alembic.operations import MigrateOperation, Operations
 
 from ..options import Options
+from ..project import project_of
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -17,14 +21,38 @@ R = TypeVar("R")
 def operation(function: Callable[Concatenate[Operations, P], R]) -> Callable[Concatenate[Operations, P], R]:
     """Register ``function(operations, ...)`` as ``op.<its name>(...)``; it runs at once, online and offline."""
 
+    @functools.wraps(function)
+    def watched(operations: Operations, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        watch = _watch(operations)
+        if watch is None:
+            return function(operations, *args, **kwargs)
+        given = signature(function).bind(operations, *args, **kwargs)
+        given.apply_defaults()
+        with watch.within(function.__name__, dict(given.arguments)):
+            return function(operations, *args, **kwargs)
+
     def proxy(cls: type[MigrateOperation], operations: Operations, *args: Any, **kwargs: Any) -> Any:
-        return function(operations, *args, **kwargs)
+        return watched(operations, *args, **kwargs)
 
     proxy.__name__ = function.__name__
     proxy.__doc__ = function.__doc__
     holder = type(function.__name__, (MigrateOperation,), {function.__name__: classmethod(proxy)})
     Operations.register_operation(function.__name__)(holder)
-    return function
+    return watched
+
+
+class Watch(Protocol):
+    """What is told of the operations that a revision calls and of the statements they write; see written.py."""
+
+    def within(self, name: str, arguments: dict[str, Any]) -> AbstractContextManager[None]:
+        """Be entered while the operation ``name`` runs."""
+
+    def writes(self, text: str) -> None:
+        """Hear of a statement that is written into a condition."""
+
+
+def _watch(operations: Operations) -> Watch | None:
+    return cast("Watch | None", operations.get_context().opts.get("engine_watch"))
 
 
 def options_of(operations: Operations) -> Options:
@@ -43,13 +71,14 @@ def identifier(operations: Operations, name: str) -> str:
 
 
 def quoted(operations: Operations, name: str) -> str:
-    """Quote ``table`` or ``schema.table`` where it needs quotes; a bare name stands for one of schema public."""
-    parts = name.split(".") if "." in name else ["public", name]
+    """Quote ``table`` or ``schema.table`` where it needs quotes; a bare name is one of the project's default schema."""
+    default = project_of(operations.get_context()).default_schema
+    parts = [default, name] if default and "." not in name else name.split(".")
     return ".".join(identifier(operations, part) for part in parts)
 
 
 def quoted_role(operations: Operations, logical: str) -> str:
-    """Return the actual, quoted name of one of the three roles, or ``PUBLIC``."""
+    """Return the quoted name that the server has for a role of the revisions, or ``PUBLIC``."""
     if logical == "PUBLIC":
         return logical
     actual = options_of(operations).role(logical)
@@ -85,7 +114,14 @@ def written_by(operations: Operations, function: Callable[[], Any]) -> list[str]
     impl = operations.get_context().impl
     written: list[str] = []
     outer = vars(impl).get("static_output")
-    impl.static_output = written.append  # type: ignore[method-assign,assignment]
+    watch = _watch(operations)
+
+    def keep(text: str) -> None:
+        if watch is not None:
+            watch.writes(text)
+        written.append(text)
+
+    impl.static_output = keep  # type: ignore[method-assign]
     try:
         function()
     finally:

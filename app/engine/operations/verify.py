@@ -10,7 +10,7 @@ from alembic.util import CommandError
 
 from .registry import is_offline, literal, operation, scalar, statement
 
-log = logging.getLogger("chat_schema")
+log = logging.getLogger("alembic.engine")
 
 
 @operation
