@@ -30,6 +30,7 @@ _WHEN = re.compile(
 )
 _RELEASE = re.compile(r"chat_internal\.release\('((?:[^']|'')*)'\)")
 _READERS = re.compile(rf"chat_internal\.drop_readers\('({_NAME})'")
+_REPLACED = re.compile(rf"\bCREATE OR REPLACE VIEW ({_NAME})")
 _DROP = re.compile(r"\bDROP (TABLE|VIEW|FUNCTION|INDEX|SEQUENCE) (?:CONCURRENTLY )?(?:IF EXISTS )?(.+)", re.DOTALL)
 _DROP_FROM = re.compile(rf"\bDROP (TRIGGER|POLICY) (?:IF EXISTS )?({_NAME}) ON ({_NAME})")
 _ALTER = re.compile(rf"\bALTER TABLE (?:IF EXISTS )?(?:ONLY )?({_NAME}) (.+)", re.DOTALL)
@@ -131,8 +132,11 @@ def find_dependents(
     targets: list[Target] = []
     set_aside: set[str] = set()
     released: set[str] = set()
+    replaced: set[str] = set()
     renamed: dict[str, str] = {}
-    for text in _statements(connection, downgrades, options):
+    for written in _statements(connection, downgrades, options):
+        replaced.update(_REPLACED.findall(written))
+        text = _without_bodies(written)
         set_aside.update(_READERS.findall(text))
         released.update(_RELEASE.findall(text))
         targets += _targets(text, renamed)
@@ -145,6 +149,7 @@ def find_dependents(
         if row.schema != "chat_internal"
         and not (row.part in ours and row.holder in ours)
         and not (row.kind == "v" and row.relation in set_aside)  # made again by the revision that sets it aside
+        and not (row.kind == "v" and f"{row.schema}.{row.name}" in replaced)  # and no longer reads it by then
         and not (row.kind == "v" and row.schema == "public" and row.name in released)  # given back as it was found
     ]
 
@@ -165,11 +170,10 @@ def _statements(connection: sa.Connection, downgrades: Iterable[Any], options: O
         chosen = _chosen(connection, text)
         if chosen is None:
             continue
-        yield _without_bodies(chosen)
+        yield chosen
         for adopted in _RELEASE.findall(chosen):
             undo = "SELECT undo FROM chat_internal.adopted WHERE object = :object ORDER BY ordinal DESC"
-            for undone in connection.scalars(sa.text(undo), {"object": adopted.replace("''", "'")}):
-                yield _without_bodies(undone)
+            yield from connection.scalars(sa.text(undo), {"object": adopted.replace("''", "'")})
 
 
 def _chosen(connection: sa.Connection, text: str) -> str | None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import secrets
+from collections.abc import Sequence
 from datetime import datetime
 from decimal import Decimal
 from typing import Any, NamedTuple
@@ -31,12 +32,14 @@ from sqlalchemy import (
     cast,
     column,
     func,
+    literal,
     select,
     tuple_,
     update,
 )
 from sqlalchemy.dialects.postgresql import insert
-from sqlalchemy.sql.dml import ReturningInsert
+from sqlalchemy.orm import InstrumentedAttribute
+from sqlalchemy.sql.dml import ReturningInsert, ReturningUpdate
 
 from .models import Attachment, Conversation, ConversationMessage, Feedback, Message, MessageRole, Rating, Share
 
@@ -51,6 +54,13 @@ class ConversationPosition(NamedTuple):
     def of(cls, conversation: Conversation) -> ConversationPosition:
         """Return the position of ``conversation``, from which the next page goes on."""
         return cls(conversation.updated_at, conversation.id)
+
+
+class MarkPosition(NamedTuple):
+    """Where a conversation stands among those that are pinned, archived or in the trash; the id settles ties."""
+
+    at: datetime
+    id: UUID
 
 
 class MessagePosition(NamedTuple):
@@ -68,10 +78,10 @@ class MessagePosition(NamedTuple):
 def conversations_of_user(
     user_id: UUID, *, after: ConversationPosition | None = None, limit: int = 50
 ) -> Select[Conversation]:
-    """Return a page of a user's conversations, the latest active first.
+    """Return a page of a user's conversations, the latest active first, but for the archive and the trash.
 
     Yields Conversation. A conversation that becomes active while somebody pages moves to the front, before the pages
-    that are still to come. Index: idx_conversations_user_id_updated_at.
+    that are still to come. Index: idx_conversations_sidebar.
     """
     return _by_activity(after, limit).where(Conversation.user_id == user_id)
 
@@ -79,7 +89,7 @@ def conversations_of_user(
 def conversations_of_tenant(
     tenant_id: UUID, *, after: ConversationPosition | None = None, limit: int = 50
 ) -> Select[Conversation]:
-    """Return a page of a tenant's conversations, the latest active first.
+    """Return a page of a tenant's conversations, the latest active first, but for the archive and the trash.
 
     Yields Conversation: to the service those of all members, to a user its own ones in this tenant.
     Index: idx_conversations_tenant_id for the service, idx_conversations_user_id_tenant_id for a user.
@@ -87,10 +97,141 @@ def conversations_of_tenant(
     return _by_activity(after, limit).where(Conversation.tenant_id == tenant_id)
 
 
+def pinned_conversations(user_id: UUID, *, after: MarkPosition | None = None, limit: int = 50) -> Select[Conversation]:
+    """Return a page of what a user has pinned, the latest pinned first, but for the archive and the trash.
+
+    Yields Conversation; they are among :func:`conversations_of_user` too. Where a page ended is
+    ``MarkPosition(page[-1].pinned_at, page[-1].id)``. Index: idx_conversations_pinned.
+    """
+    c = Conversation
+    page = _by_mark(c.pinned_at, after, limit).where(c.user_id == user_id)
+    return page.where(c.archived_at.is_(None), c.deleted_at.is_(None))
+
+
+def archived_conversations(
+    user_id: UUID, *, after: MarkPosition | None = None, limit: int = 50
+) -> Select[Conversation]:
+    """Return a page of a user's archive, the latest archived first.
+
+    Yields Conversation. Where a page ended is ``MarkPosition(page[-1].archived_at, page[-1].id)``.
+    Index: idx_conversations_archive.
+    """
+    page = _by_mark(Conversation.archived_at, after, limit).where(Conversation.user_id == user_id)
+    return page.where(Conversation.deleted_at.is_(None))
+
+
+def trash(user_id: UUID, *, after: MarkPosition | None = None, limit: int = 50) -> Select[Conversation]:
+    """Return a page of a user's trash, the latest thrown away first.
+
+    Yields Conversation. Where a page ended is ``MarkPosition(page[-1].deleted_at, page[-1].id)``.
+    Index: idx_conversations_trash.
+    """
+    return _by_mark(Conversation.deleted_at, after, limit).where(Conversation.user_id == user_id)
+
+
 def _by_activity(after: ConversationPosition | None, limit: int) -> Select[Conversation]:
     place = tuple_(Conversation.updated_at, Conversation.id)
     page = select(Conversation).order_by(Conversation.updated_at.desc(), Conversation.id.desc()).limit(limit)
+    page = page.where(Conversation.archived_at.is_(None), Conversation.deleted_at.is_(None))
     return page if after is None else page.where(place < after)
+
+
+def _by_mark(
+    mark: InstrumentedAttribute[datetime | None], after: MarkPosition | None, limit: int
+) -> Select[Conversation]:
+    page = select(Conversation).where(mark.is_not(None)).order_by(mark.desc(), Conversation.id.desc()).limit(limit)
+    return page if after is None else page.where(tuple_(mark, Conversation.id) < after)
+
+
+def archive(conversation_id: UUID, user_id: UUID) -> ReturningUpdate[Conversation]:
+    """Return the UPDATE that moves a conversation to the archive; one that is there keeps its place.
+
+    It yields the Conversation, as each that follows here, or none where ``user_id`` has no such conversation outside
+    the trash: also the service names whose it is. None of them moves ``updated_at``.
+    """
+    return _mark(conversation_id, user_id, archived_at=func.coalesce(Conversation.archived_at, func.now()))
+
+
+def unarchive(conversation_id: UUID, user_id: UUID) -> ReturningUpdate[Conversation]:
+    """Return the UPDATE that brings a conversation back from the archive."""
+    return _mark(conversation_id, user_id, archived_at=None)
+
+
+def pin(conversation_id: UUID, user_id: UUID) -> ReturningUpdate[Conversation]:
+    """Return the UPDATE that pins a conversation; one that is pinned keeps its place."""
+    return _mark(conversation_id, user_id, pinned_at=func.coalesce(Conversation.pinned_at, func.now()))
+
+
+def unpin(conversation_id: UUID, user_id: UUID) -> ReturningUpdate[Conversation]:
+    """Return the UPDATE that unpins a conversation."""
+    return _mark(conversation_id, user_id, pinned_at=None)
+
+
+def rename(conversation_id: UUID, user_id: UUID, title: str) -> ReturningUpdate[Conversation]:
+    """Return the UPDATE that gives a conversation another title."""
+    return _mark(conversation_id, user_id, title=title)
+
+
+def move_to_tenant(conversation_id: UUID, user_id: UUID, tenant_id: UUID | None) -> ReturningUpdate[Conversation]:
+    """Return the UPDATE that moves a conversation, with its messages, to a tenant, or with None to none.
+
+    Policies refuse a tenant that the user is not a member of; the service has to ask that itself.
+    """
+    return _mark(conversation_id, user_id, tenant_id=tenant_id)
+
+
+def mark_read(conversation_id: UUID, user_id: UUID, until: datetime) -> ReturningUpdate[Conversation]:
+    """Return the UPDATE that marks a conversation's messages as read up to the time ``until``, and never unread again.
+
+    ``until`` is the ``created_at`` of the last message that was shown: a later one, which is just being stored, stays
+    unread. It changes no index.
+    """
+    return _mark(conversation_id, user_id, last_read_at=func.greatest(Conversation.last_read_at, until))
+
+
+def throw_away(conversation_id: UUID, user_id: UUID) -> ReturningUpdate[Conversation]:
+    """Return the UPDATE that moves a conversation to the trash: it is in no other list until :func:`restore`.
+
+    What it was, archived or pinned, it is again after that.
+    """
+    return _mark(conversation_id, user_id, deleted_at=func.now())
+
+
+def restore(conversation_id: UUID, user_id: UUID) -> ReturningUpdate[Conversation]:
+    """Return the UPDATE that takes a conversation out of its owner's trash."""
+    c = Conversation
+    found = update(c).where(c.id == conversation_id, c.user_id == user_id, c.deleted_at.is_not(None))
+    return found.values(deleted_at=None).returning(c)
+
+
+def _mark(conversation_id: UUID, user_id: UUID, **values: Any) -> ReturningUpdate[Conversation]:
+    c = Conversation
+    found = update(c).where(c.id == conversation_id, c.user_id == user_id, c.deleted_at.is_(None))
+    return found.values(**values).returning(c)
+
+
+def unread(conversation_ids: Sequence[UUID], *, most: int = 100) -> Select[UUID, int]:
+    """Return how many replies, of an assistant or an agent, each conversation has after its ``last_read_at``.
+
+    Yields (conversation id, number), one row for each of ``conversation_ids`` that is there: a page of the sidebar in
+    one statement. It counts to ``most`` and no further, so that a conversation of any length costs the same.
+    Indexes: those of :func:`thread`.
+    """
+    later = (
+        select(literal(1).label("one"))
+        .where(
+            Message.conversation_id == Conversation.id,
+            Message.user_id == Conversation.user_id,
+            Message.created_at > Conversation.last_read_at,
+            Message.role.in_(("assistant", "agent")),
+        )
+        .limit(most)
+        .correlate(Conversation)
+        .subquery()
+        .lateral()
+    )
+    number = select(func.count()).select_from(later).scalar_subquery()
+    return select(Conversation.id, number.label("unread")).where(Conversation.id.in_(conversation_ids))
 
 
 def thread(conversation_id: UUID, *, after: MessagePosition | None = None, limit: int = 50) -> Select[Message]:
@@ -297,7 +438,7 @@ def open_share(token: str, *, after: MessagePosition | None = None, limit: int =
     """Return a page of what the share of ``token`` shows, in order; ``SharedMessage(*row)`` names the columns.
 
     For the service alone, under ``acting_as_service``: who has the link need not be a user. No row on the first page:
-    there is no such share, or it has expired, was revoked, or its owner has left the conversation's tenant. Messages of
+    there is no such share, or it has expired, was revoked, its conversation is in the trash, or its owner has left the tenant. Messages of
     users and assistants are shown; system prompts and the steps of tools are not. Indexes: idx_shares_token_hash,
     idx_messages_conversation_id_created_at.
     """

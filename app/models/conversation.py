@@ -1,9 +1,10 @@
 """A conversation: one thread of messages, owned by one user, personal or within a tenant."""
 
+from datetime import datetime
 from typing import TYPE_CHECKING
 from uuid import UUID
 
-from sqlalchemy import CheckConstraint, ForeignKey, Index, text
+from sqlalchemy import CheckConstraint, ForeignKey, Index, func, text
 from sqlalchemy.orm import Mapped, WriteOnlyMapped, mapped_column, relationship
 
 from .base import Base
@@ -14,6 +15,12 @@ if TYPE_CHECKING:
     from .message import Message
     from .tenant import Tenant
     from .user import User
+
+
+def _list(name: str, time: str, where: str) -> Index:
+    return Index(
+        f"idx_conversations_{name}", "user_id", text(f"{time} DESC"), text("id DESC"), postgresql_where=text(where)
+    )
 
 
 class Conversation(Base):
@@ -32,10 +39,18 @@ class Conversation(Base):
     # The column is `metadata`; a declarative class keeps that name for its MetaData.
     metadata_: Mapped[JsonObject] = mapped_column("metadata", server_default=text("'{}'"))
     created_at: Mapped[CreatedAt]
-    # When something of the conversation changed, or its latest message came: that to within ten seconds, so that a
-    # conversation in use is not written with each message. It never goes back. A message that comes while another
-    # transaction changes the conversation leaves it to that one; where that one rolls back, the next message moves it.
+    # When its latest message came, to within ten seconds, so that a conversation in use is not written with each
+    # message; or when its metadata changed. Title, tenant and the times below leave it alone. It never goes back. A
+    # message that comes while another transaction changes the conversation leaves it to that one; where that one rolls
+    # back, the next message moves it.
     updated_at: Mapped[UpdatedAt]
+    # NULL is no: since when it is in the archive, at the top of the sidebar, in the trash. What is in the trash is in
+    # no other list.
+    archived_at: Mapped[datetime | None]
+    pinned_at: Mapped[datetime | None]
+    # Messages up to here are read; a new conversation is.
+    last_read_at: Mapped[datetime | None] = mapped_column(server_default=func.now())
+    deleted_at: Mapped[datetime | None]
 
     __table_args__ = (
         # The id of a user's default conversation follows from the user's, so that two writers meet on it. Anyone can
@@ -46,12 +61,18 @@ class Conversation(Base):
             name="default_id",
         ),
         readable_times("created_at", "updated_at"),
+        readable_times("archived_at", "pinned_at", "last_read_at", "deleted_at", name="marks"),
         # A user's earliest conversation, which takes the chat messages that name none.
         Index("idx_conversations_user_created", "user_id", text("created_at DESC")),
         # What the composite keys of messages and chat_messages point at.
         Index("idx_conversations_user_id", "user_id", "id", unique=True),
-        # The sidebar, queries.conversations_of_user(): the latest active first; id settles ties.
+        # All of a user's conversations, the latest active first, for clients that know no archive; id settles ties.
         Index("idx_conversations_user_id_updated_at", "user_id", text("updated_at DESC"), text("id DESC")),
+        # queries.conversations_of_user(), pinned_conversations(), archived_conversations(), trash().
+        _list("sidebar", "updated_at", "archived_at IS NULL AND deleted_at IS NULL"),
+        _list("pinned", "pinned_at", "pinned_at IS NOT NULL AND archived_at IS NULL AND deleted_at IS NULL"),
+        _list("archive", "archived_at", "archived_at IS NOT NULL AND deleted_at IS NULL"),
+        _list("trash", "deleted_at", "deleted_at IS NOT NULL"),
         # queries.conversations_of_tenant() as the service, and the cascade from tenants.
         Index(
             "idx_conversations_tenant_id",

@@ -28,8 +28,8 @@ CreatedAt = Annotated[datetime, mapped_column(server_default=func.now())]
 UpdatedAt = Annotated[datetime, mapped_column(server_default=func.now(), server_onupdate=FetchedValue())]
 
 
-def readable_times(*columns: str) -> CheckConstraint:
-    """Return the CHECK that keeps `columns` within what Python's `datetime` holds, in any time zone.
+def readable_times(*columns: str, name: str = "times") -> CheckConstraint:
+    """Return the CHECK ``name`` that keeps `columns` within what Python's `datetime` holds, in any time zone.
 
     PostgreSQL also has infinite times and years before 1 and after 9999. A driver raises when it reads one, so a
     single such row would break every listing it is in. NULL passes.
@@ -38,7 +38,7 @@ def readable_times(*columns: str) -> CheckConstraint:
     return CheckConstraint(
         f"least({names}) >= timestamp '0001-01-02' AT TIME ZONE 'UTC'"
         f" AND greatest({names}) < timestamp '9999-12-31' AT TIME ZONE 'UTC'",
-        name="times",
+        name=name,
     )
 
 

@@ -14,20 +14,24 @@ from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 from sqlalchemy.orm import Session, joinedload, selectinload, undefer
 
 from app.models import (
+    Attachment,
     Base,
     Brand,
     ChatMessage,
     Conversation,
     ConversationMessage,
     ConversationSession,
+    Feedback,
     Message,
     MessageRole,
     SessionMessageRole,
+    Share,
     Task,
     Tenant,
     TenantRole,
     TenantUser,
     User,
+    UserLlmProvider,
 )
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -92,6 +96,19 @@ def everything_of(user: User, tenant: Tenant, number: int) -> list[Base]:
     ]
 
 
+def what_hangs_on_a_message(session: Session, user: User) -> list[Base]:
+    """A row of every table that names a message of ``user``, and its key of a model provider."""
+    message = session.scalars(sa.select(Message).where(Message.user_id == user.id)).one()
+    on = {"message_id": message.id, "conversation_id": message.conversation_id, "user_id": user.id}
+    file = {"name": "a", "media_type": "b", "size_bytes": 1, "sha256": bytes(32), "storage_key": str(user.id)}
+    return [
+        Attachment(**on, **file),
+        Feedback(**on, rating=1),
+        Share(**on, token_hash=user.id.bytes * 2),
+        UserLlmProvider(user_id=user.id, provider="acme", ciphertext=b"sealed", key_id="a"),
+    ]
+
+
 def test_a_turn_comes_back_as_it_was_written(session: Session, user: User) -> None:
     calls = [{"name": "search", "arguments": {"q": "Wien"}}]
     conversation = Conversation(user=user, metadata_={"pinned": True})
@@ -139,7 +156,7 @@ async def test_an_async_session_reads_what_it_wrote_without_a_hidden_query(url: 
         assert (conversation.title, conversation.metadata_) == ("New Conversation", {})
 
         before = conversation.updated_at
-        conversation.title = "Greetings"
+        conversation.metadata_ = {"mood": "good"}
         await session.commit()
         assert conversation.updated_at > before
 
@@ -162,6 +179,9 @@ def test_many_rows_of_a_table_go_in_one_insert(session: Session, statements: lis
     for number, (user, tenant) in enumerate(zip(users, tenants, strict=True)):
         session.add(TenantUser(user=user, tenant=tenant))
         session.add_all(everything_of(user, tenant, number))
+    session.flush()
+    for user in users:
+        session.add_all(what_hangs_on_a_message(session, user))
     session.commit()
     assert sorted(statement.split()[2] for statement in statements if statement.startswith("INSERT")) == sorted(
         Base.metadata.tables
@@ -175,6 +195,8 @@ def test_deleting_a_user_is_one_statement_and_takes_all_of_it(
     other = User(email="other@example.org")
     tenant = Tenant(name="T", memberships=[TenantUser(user=user), TenantUser(user=other)])
     session.add_all([other, tenant, *everything_of(user, tenant, 1), *everything_of(other, tenant, 2)])
+    session.flush()
+    session.add_all([*what_hangs_on_a_message(session, user), *what_hangs_on_a_message(session, other)])
     session.commit()
     session.expunge_all()
     gone = session.get_one(User, user.id)
@@ -288,7 +310,7 @@ def test_what_triggers_move_comes_back_with_the_update(
 ) -> None:
     before = conversation.updated_at
     statements.clear()
-    conversation.title = "Renamed"
+    conversation.metadata_ = {"mood": "good"}
     session.commit()
     assert conversation.updated_at > before
     assert len(statements) == 1

@@ -18,7 +18,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql.asyncpg import dialect as numbered
 
 from app import queries
-from app.queries import ConversationPosition, MessagePosition
+from app.queries import ConversationPosition, MarkPosition, MessagePosition
 
 ME, TENANT, LEFT = UUID(int=1), UUID(int=2), UUID(int=3)
 OTHER, TASK = UUID(int=8), UUID(int=9)  # a user who has little, and one of its tasks
@@ -32,6 +32,10 @@ INSERT INTO tenants (id, name) VALUES ('{TENANT}', 'Acme'), ('{LEFT}', 'Globex')
 INSERT INTO tenant_users (tenant_id, user_id) SELECT '{TENANT}', id FROM users;
 INSERT INTO conversations (id, user_id, tenant_id) VALUES
   ('{LONG}', '{ME}', NULL), ('{LONG_IN_TENANT}', '{ME}', '{TENANT}');
+INSERT INTO conversations (user_id, tenant_id, archived_at, deleted_at, pinned_at)
+  SELECT '{ME}', NULL, CASE n % 3 WHEN 0 THEN at END, CASE n % 3 WHEN 1 THEN at END, CASE WHEN n % 3 = 2 THEN at END
+  FROM generate_series(1, 900) AS n,
+    LATERAL (SELECT '2026-01-01'::timestamptz + n * interval '1 minute' AS at) AS moment;
 INSERT INTO conversations (user_id, tenant_id)
   SELECT '{ME}', CASE n % 3 WHEN 1 THEN '{TENANT}'::uuid WHEN 2 THEN '{LEFT}'::uuid END
   FROM generate_series(1, 900) AS n
@@ -69,6 +73,12 @@ _BY_QUERIES: dict[str, sa.Select[Any]] = {
     "conversations of a user": queries.conversations_of_user(ME, limit=20),
     "the next of them": queries.conversations_of_user(ME, after=ConversationPosition(_MIDDLE, ME), limit=20),
     "conversations of a tenant": queries.conversations_of_tenant(TENANT, limit=20),
+    "what is pinned": queries.pinned_conversations(ME, limit=20),
+    "the next that is pinned": queries.pinned_conversations(ME, after=MarkPosition(_MIDDLE, ME), limit=20),
+    "the archive": queries.archived_conversations(ME, limit=20),
+    "the next of the archive": queries.archived_conversations(ME, after=MarkPosition(_MIDDLE, ME), limit=20),
+    "the trash": queries.trash(ME, limit=20),
+    "the next of the trash": queries.trash(ME, after=MarkPosition(_MIDDLE, ME), limit=20),
     "a thread": queries.thread(LONG),
     "the next of it": queries.thread(LONG, after=MessagePosition(_LATE, 1)),
     "the end of a thread": queries.thread_backwards(LONG),

@@ -171,6 +171,14 @@ class TestAShare:
             session.commit()
         assert opened(engine, token) == []
 
+    def test_is_closed_while_its_conversation_is_in_the_trash(self, engine: sa.Engine, trip: list[UUID]) -> None:
+        token = shared(engine, trip[5])
+        for deleted_at, shown in ((sa.func.now(), 0), (None, 4)):
+            with Session(engine) as session, acting_as(session, ANN):
+                session.execute(sa.update(Conversation).where(Conversation.id == TRIP).values(deleted_at=deleted_at))
+                session.commit()
+            assert len(opened(engine, token)) == shown
+
     def test_of_a_tenant_is_closed_while_its_owner_is_no_member(self, engine: sa.Engine, trip: list[UUID]) -> None:
         tenant = uuid4()
         with Session(engine) as session, acting_as_service(session):

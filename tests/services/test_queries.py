@@ -162,13 +162,13 @@ MOMENT = datetime(2026, 1, 1, 0, 4, tzinfo=UTC)
 PLANS: dict[str, tuple[Callable[[UUID], sa.Select[Any]], str, str]] = {  # the statement, a user's index, the service's
     "conversations of a user": (
         lambda _: queries.conversations_of_user(ANN, limit=20),
-        "idx_conversations_user_id_updated_at",
-        "idx_conversations_user_id_updated_at",
+        "idx_conversations_sidebar",
+        "idx_conversations_sidebar",
     ),
     "the next conversations of a user": (
         lambda _: queries.conversations_of_user(ANN, after=ConversationPosition(CURSOR, ANN), limit=20),
-        "idx_conversations_user_id_updated_at",
-        "idx_conversations_user_id_updated_at",
+        "idx_conversations_sidebar",
+        "idx_conversations_sidebar",
     ),
     "conversations of a tenant": (
         lambda _: queries.conversations_of_tenant(TENANT, limit=20),

@@ -9,16 +9,16 @@ Why:    a file is added before its message is sent, so message_id may be NULL an
 Locks:  ShareRowExclusive on public.conversations, public.messages and public.users for an instant (the foreign keys).
 Undone: the table is dropped; refused while rows would be lost.
 
-Revision ID: 0045
-Revises: 0044
+Revision ID: 0048
+Revises: 0047
 """
 
 import sqlalchemy as sa
 
 from alembic import op
 
-revision = "0045"
-down_revision = "0044"
+revision = "0048"
+down_revision = "0047"
 branch_labels = None
 depends_on = None
 

@@ -8,16 +8,16 @@ Why:    the database holds ciphertext and the id of the key that it was made wit
 Locks:  ShareRowExclusive on public.users for an instant (the foreign key).
 Undone: the table is dropped; refused while rows would be lost.
 
-Revision ID: 0048
-Revises: 0047
+Revision ID: 0051
+Revises: 0050
 """
 
 import sqlalchemy as sa
 
 from alembic import op
 
-revision = "0048"
-down_revision = "0047"
+revision = "0051"
+down_revision = "0050"
 branch_labels = None
 depends_on = None
 

@@ -4,22 +4,22 @@ What:   public.shares, and chat_internal.open_share(), by which a service reads 
 Why:    the link holds a token, the table its SHA-256 alone: who reads the table opens nothing. The owner lists its
         shares without the digest, makes, revokes and deletes them, and changes nothing else in them. A share ends with
         a message, not with a number: rows that come later are not in it, wherever they are restored. The function
-        runs as service_role, which sees every row, so it repeats what closes a share: revoked, expired, the owner no
-        longer a member of the conversation's tenant. It shows what users and assistants wrote; system prompts and the
+        runs as service_role, which sees every row, so it repeats what closes a share: revoked, expired, the conversation in
+        the trash, the owner no longer a member of its tenant. It shows what users and assistants wrote; system prompts and the
         steps of tools stay with the owner.
 Locks:  ShareRowExclusive on public.conversations, public.messages and public.users for an instant (the foreign keys).
 Undone: the function and the table are dropped; refused while rows would be lost.
 
-Revision ID: 0047
-Revises: 0046
+Revision ID: 0050
+Revises: 0049
 """
 
 import sqlalchemy as sa
 
 from alembic import op
 
-revision = "0047"
-down_revision = "0046"
+revision = "0050"
+down_revision = "0049"
 branch_labels = None
 depends_on = None
 
@@ -116,7 +116,7 @@ def upgrade() -> None:
             AND (m.created_at, m.seq) >
               (coalesce(p_after_created_at, '-infinity'::timestamptz), coalesce(p_after_seq, 0))
           WHERE s.token_hash = p_token_hash
-            AND s.revoked_at IS NULL
+            AND s.revoked_at IS NULL AND c.deleted_at IS NULL
             AND (s.expires_at IS NULL OR s.expires_at > pg_catalog.now())
             AND (c.tenant_id IS NULL OR EXISTS (
               SELECT FROM public.tenant_users AS t WHERE t.tenant_id = c.tenant_id AND t.user_id = c.user_id))

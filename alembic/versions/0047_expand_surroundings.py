@@ -6,14 +6,14 @@ Why:    `chat-schema verify` asks it which tables it looks around for objects of
 Locks:  none.
 Undone: the function is as before.
 
-Revision ID: 0044
-Revises: 0043
+Revision ID: 0047
+Revises: 0046
 """
 
 from alembic import op
 
-revision = "0044"
-down_revision = "0043"
+revision = "0047"
+down_revision = "0046"
 branch_labels = None
 depends_on = None
 
