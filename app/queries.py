@@ -438,9 +438,9 @@ def open_share(token: str, *, after: MessagePosition | None = None, limit: int =
     """Return a page of what the share of ``token`` shows, in order; ``SharedMessage(*row)`` names the columns.
 
     For the service alone, under ``acting_as_service``: who has the link need not be a user. No row on the first page:
-    there is no such share, or it has expired, was revoked, its conversation is in the trash, or its owner has left the tenant. Messages of
-    users and assistants are shown; system prompts and the steps of tools are not. Indexes: idx_shares_token_hash,
-    idx_messages_conversation_id_created_at.
+    there is no such share, or it has expired, was revoked, its conversation is in the trash, or its owner has left the
+    tenant. Messages of users and assistants are shown; system prompts and the steps of tools are not. Indexes:
+    idx_shares_token_hash, idx_messages_conversation_id_created_at.
     """
     page = func.chat_internal.open_share(
         cast(_token_hash(token), LargeBinary),

@@ -4,9 +4,9 @@ What:   public.shares, and chat_internal.open_share(), by which a service reads 
 Why:    the link holds a token, the table its SHA-256 alone: who reads the table opens nothing. The owner lists its
         shares without the digest, makes, revokes and deletes them, and changes nothing else in them. A share ends with
         a message, not with a number: rows that come later are not in it, wherever they are restored. The function
-        runs as service_role, which sees every row, so it repeats what closes a share: revoked, expired, the conversation in
-        the trash, the owner no longer a member of its tenant. It shows what users and assistants wrote; system prompts and the
-        steps of tools stay with the owner.
+        runs as service_role, which sees every row, so it repeats what closes a share: revoked, expired, the
+        conversation in the trash, the owner no longer a member of its tenant. It shows what users and assistants wrote;
+        system prompts and the steps of tools stay with the owner.
 Locks:  ShareRowExclusive on public.conversations, public.messages and public.users for an instant (the foreign keys).
 Undone: the function and the table are dropped; refused while rows would be lost.
 
