@@ -1,7 +1,7 @@
 """The order in which a run goes: options, address, checks, one deployer at a time, then each revision by itself."""
 
 import logging.config
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import cache
@@ -55,11 +55,14 @@ def expected() -> Mapping[str, Any]:
     return load_expected()
 
 
-def in_schema_public(metadata: sa.MetaData) -> sa.MetaData:
-    """Return a copy whose tables name their schema: no run has ``public`` on its search_path."""
+def in_schema_public(metadata: sa.MetaData, names: Collection[str]) -> sa.MetaData:
+    """Return a copy whose tables name their schema: no run has ``public`` on its search_path.
+
+    Only of those with these ``names``: a service that calls this may have put tables of its own beside them.
+    """
     qualified = sa.MetaData(naming_convention=metadata.naming_convention)
-    for table in metadata.sorted_tables:
-        table.to_metadata(qualified, schema="public")
+    for name in sorted(names):
+        metadata.tables[name].to_metadata(qualified, schema="public")
     return qualified
 
 
@@ -88,7 +91,7 @@ def settings_of_a_run() -> dict[str, Any]:
     import chat_schema.operations  # noqa: F401
     from chat_schema import models
 
-    return {"target_metadata": in_schema_public(models.Base.metadata), **SETTINGS}
+    return {"target_metadata": in_schema_public(models.Base.metadata, models.TABLES), **SETTINGS}
 
 
 def changes_the_database() -> bool:

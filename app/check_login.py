@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from .acting_as import LoginError
 from .engine.session import SEARCH_PATH
-from .models import Base
+from .models import TABLES
 
 _SET_PATH = sa.text("SELECT pg_catalog.set_config('search_path', :path, true)")
 _LOGIN = sa.text(
@@ -106,7 +106,7 @@ _LOGIN = sa.text(
     FROM login AS l CROSS JOIN wanted AS w LEFT JOIN owner AS o ON true
     """
 )
-_TABLES = [table.name for table in Base.metadata.sorted_tables]
+_TABLES = sorted(TABLES)
 
 
 def check_login(

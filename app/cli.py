@@ -24,7 +24,7 @@ from alembic.util import CommandError
 import alembic
 from alembic import command
 
-from . import database, handover, look, provider_keys, rehearsal, retention, verification
+from . import database, handover, look, provider_keys, rehearsal, retention, verification, waiting
 from . import embedded as embedded_server
 from .destination import refuse_no_revision
 from .engine.progress import Progress
@@ -259,6 +259,27 @@ def _written(file: Path) -> Iterator[None]:
         ) from None
 
 
+def wait(config: Config, awaited: str = "head", timeout: float = 600.0, or_newer: bool = False) -> None:
+    """Wait until the database is at a revision, as an init container does; exit 1 when it is not in time.
+
+    It needs the login of a service, not one that may migrate, and the server need not run yet.
+    """
+    if config.attributes.get("url") is None and os.environ.get("DATABASE_URL") is None:
+        raise CommandError(
+            "DATABASE_URL is unset, so there is nothing to wait for: the embedded server runs for the command that "
+            "uses it, and no longer. Set it to the address that the service has."
+        )
+    with database.explained_errors(), database.database_url(config.attributes.get("url")) as url:
+        found = waiting.wait(url, awaited, timeout, _tell, or_newer=or_newer)
+    print(f"The database is at revision {found}.")
+
+
+def _tell(text: str) -> None:
+    """Say it at once, in the log of whatever started this."""
+    with suppress(OSError):
+        print(text, file=sys.stderr, flush=True)
+
+
 def sql(config: Config, split: str | None = None) -> None:
     """Write the upgrade as SQL, one numbered file a revision, for a tool that runs a folder of them in order."""
     if not split:
@@ -343,6 +364,17 @@ _user.__name__ = "user id (uuid)"  # as below
 _natural.__name__ = "whole number from 1 to 100,000"  # argparse names the type in its message
 
 
+def _seconds(text: str) -> float:
+    """Read a duration; argparse turns the error into its message."""
+    found = re.fullmatch(r"(\d{1,5})(s|m|min|h)", text)
+    if found is None:
+        raise ValueError(text)
+    return int(found[1]) * {"s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}[found[2]]
+
+
+_seconds.__name__ = "duration such as 30s, 10m or 1h,"
+
+
 class _CommandLine(CommandLine):
     """Alembic's command line, on this package's revisions from whichever folder it is called."""
 
@@ -367,6 +399,18 @@ class _CommandLine(CommandLine):
                 "metavar": "IDENTITY",
                 "help": "record what is reported by this name as your own (repeatable)",
             },
+        ),
+        "awaited": (
+            "--for",
+            {"dest": "awaited", "default": "head", "metavar": "REV", "help": "the revision, or head (default: head)"},
+        ),
+        "timeout": (
+            "--timeout",
+            {"type": _seconds, "default": 600.0, "metavar": "TIME", "help": "30s, 10m or 1h (default: 10m)"},
+        ),
+        "or_newer": (
+            "--or-newer",
+            {"action": "store_true", "help": "be content with a revision that a newer chat-schema has made"},
         ),
         "ignore": (
             "--ignore",
@@ -398,7 +442,7 @@ class _CommandLine(CommandLine):
 
     def __init__(self) -> None:
         super().__init__(prog="chat-schema")
-        for own in (plan, lint, verify, purge, export, import_, erase, rotate_keys, sql, embedded):
+        for own in (plan, lint, verify, wait, purge, export, import_, erase, rotate_keys, sql, embedded):
             self.register_command(own)
         for action in self.parser._actions:
             if action.dest == "version":  # Alembic's speaks of Alembic alone

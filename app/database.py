@@ -162,7 +162,7 @@ def connect(url: sa.URL) -> Iterator[sa.Connection]:
     reached through a pooler in transaction mode.
     """
     try:
-        with _opened(url) as connection:
+        with opened(url) as connection:
             _refuse_old_server(connection)
             _refuse_unknown_encoding(connection)
             _refuse_transaction_pooler(connection)
@@ -179,7 +179,8 @@ def connect(url: sa.URL) -> Iterator[sa.Connection]:
         raise cause from None
 
 
-def _opened(url: sa.URL) -> sa.Connection:
+def opened(url: sa.URL) -> sa.Connection:
+    """Return a connection that nothing is known of yet; :class:`alembic.util.CommandError` for no address at all."""
     try:
         return create_engine(url).connect()
     except (ArgumentError, TypeError, ValueError) as error:  # a parameter that the driver cannot read

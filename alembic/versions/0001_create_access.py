@@ -19,6 +19,7 @@ Revises:
 """
 
 import sqlalchemy as sa
+from alembic.util import CommandError
 
 from alembic import op
 
@@ -39,6 +40,13 @@ LOOK = """
 
 
 def upgrade() -> None:
+    if not hasattr(op.get_context().opts.get("engine_options"), "roles"):  # what our env.py alone hands over
+        raise CommandError(
+            "These are the revisions of chat-schema, run by an env.py that is not theirs, so nothing of them was run: "
+            "one deployer at a time, waiting for locks and undoing what failed would be missing. Leave them out of "
+            "version_locations and run `chat-schema upgrade head` before `alembic upgrade head`; in a revision of your "
+            'own, op.require_chat_schema("0042") takes the place of depends_on.'
+        )
     op.create_missing_roles()
     op.grant_schema_usage("chat_internal", to=["authenticated", "service_role"])
 

@@ -13,7 +13,11 @@ from .task import Task
 from .tenant import Tenant, TenantRole, TenantUser
 from .user import User
 
+TABLES = frozenset(Base.metadata.tables)
+"""The names of our tables; those that a service adds to the metadata are not among them."""
+
 __all__ = [
+    "TABLES",
     "Attachment",
     "Base",
     "Brand",

@@ -51,8 +51,10 @@ def test_a_file_is_named_by_its_number_its_phase_and_what_it_is_about(file: Path
     assert re.fullmatch(rf"\d{{4}}_({'|'.join(PHASES)})_[a-z0-9]+(_[a-z0-9]+)*", file.stem)
 
 
-def test_the_files_stand_in_the_order_of_the_chain_and_the_numbers_have_no_gap() -> None:
-    assert [number(file) for file in FILES] == REVISIONS == [f"{place + 1:04}" for place in range(len(FILES))]
+def test_each_file_is_a_revision_of_the_chain_and_the_frozen_ones_are_numbered_without_gap() -> None:
+    assert [number(file) for file in FILES] == sorted(REVISIONS)
+    frozen = len(FROZEN.read_text("utf-8").splitlines())
+    assert REVISIONS[:frozen] == [f"{place + 1:04}" for place in range(frozen)], "a release numbers what it adds"
 
 
 def test_a_frozen_revision_is_as_it_was_and_none_comes_before_it() -> None:

@@ -63,23 +63,23 @@ DESTROYED = {
         "INSERT INTO conversations (user_id, deleted_at) VALUES ('{user}', now());"
         "INSERT INTO conversations (user_id) VALUES ('{user}')",
     ),
-    "0048": (
+    "0058": (
         "2 attachments",
         f"{ONE_MESSAGE} INSERT INTO attachments"
         " (user_id, conversation_id, name, media_type, size_bytes, sha256, storage_key)"
         " SELECT user_id, id, 'a', 'b', 1, sha256('a'), n FROM conversations, generate_series(1, 2) AS n",
     ),
-    "0049": (
+    "0059": (
         "1 ratings of messages",
         f"{ONE_MESSAGE} INSERT INTO feedback (message_id, user_id, conversation_id, rating)"
         " SELECT id, user_id, conversation_id, 1 FROM messages",
     ),
-    "0050": (
+    "0060": (
         "1 shares of conversations",
         f"{ONE_MESSAGE} INSERT INTO shares (message_id, user_id, conversation_id, token_hash)"
         " SELECT id, user_id, conversation_id, sha256('a') FROM messages",
     ),
-    "0051": (
+    "0061": (
         "1 keys of model providers",
         "INSERT INTO user_llm_providers (user_id, provider, ciphertext, key_id)"
         " VALUES ('{user}', 'acme', 'sealed', 'a')",

@@ -16,7 +16,7 @@ NAMES = {
 
 
 def test_what_is_in_the_way_is_named_together_and_out_of_it_by_the_statements_that_are_printed(chain: Chain) -> None:
-    chain.upgrade("0045")
+    chain.upgrade("0067")
     for name, create in NAMES.items():
         chain.execute(create.format(name))
     stood = chain.snapshot()
@@ -30,5 +30,5 @@ def test_what_is_in_the_way_is_named_together_and_out_of_it_by_the_statements_th
     chain.upgrade()
     assert chain.revision() == HEAD
     assert chain.rows("SELECT id FROM user_llm_providers_of_before") == [1]
-    chain.downgrade(before("0046"))
+    chain.downgrade(before("0057"))
     assert chain.rows("SELECT stars FROM feedback_of_before") == [1]

@@ -16,6 +16,7 @@ from alembic.migration import MigrationContext
 from sqlalchemy.orm import Session
 
 from app.acting_as import acting_as
+from app.autogenerate import include_object
 from app.check_login import check_login
 from app.models import Conversation
 from tests.postgres_binaries import ROOT
@@ -58,7 +59,7 @@ def test_the_login_of_the_page_is_fit_and_its_table_shows_a_user_its_own(
     login, policies = (text for language, text in BLOCKS if language == "sql")
     administrator = sa.create_engine(migrated_url, poolclass=sa.NullPool)
     with administrator.begin() as connection:
-        context = MigrationContext.configure(connection, opts={"include_name": labels.include_name})
+        context = MigrationContext.configure(connection, opts={"include_object": include_object})
         differences = [difference[0] for difference in compare_metadata(context, labels.Base.metadata)]
         assert differences == ["add_table", "add_index"]
         labels.Base.metadata.create_all(connection)

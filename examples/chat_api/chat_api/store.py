@@ -5,13 +5,14 @@ Each runs within a transaction that acts for one user, and sees that user's rows
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from uuid import UUID
 
-from sqlalchemy import delete, exists, select, update
+from sqlalchemy import delete, exists, func, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -30,6 +31,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 DEFAULT_TITLE = "New Conversation"  # the schema's
 TITLE_LENGTH = 60
+METADATA_LENGTH = 16_000
 
 # Where a page ends: its last row's place in the order. Every text of these shapes is a place, so none is refused later.
 CONVERSATION_CURSOR = r"^-?[0-9]{1,18}_[0-9a-f]{32}$"
@@ -91,12 +93,23 @@ async def create_conversation(
     return conversation
 
 
-async def rename_conversation(session: AsyncSession, conversation_id: UUID, title: str) -> Conversation:
-    """Give a conversation a title; raises the problem 404."""
-    renamed = update(Conversation).where(Conversation.id == conversation_id).values(title=title)
-    conversation: Conversation | None = await session.scalar(renamed.returning(Conversation))
+async def change_conversation(
+    session: AsyncSession, conversation_id: UUID, title: str | None, metadata: Mapping[str, Any]
+) -> Conversation:
+    """Give a conversation a title, and set or (None) remove keys of its metadata; raises the problems 404 and 422."""
+    conversation = await session.get(Conversation, conversation_id, with_for_update={"key_share": True})
     if conversation is None:
         raise not_found()
+    if title is not None:
+        conversation.title = title
+    if metadata:
+        before = conversation.metadata_ if isinstance(conversation.metadata_, dict) else {}  # old rows hold anything
+        after = {key: value for key, value in {**before, **metadata}.items() if value is not None}
+        if len(json.dumps(after)) > METADATA_LENGTH:
+            raise ProblemError(422, f"Metadata may have {METADATA_LENGTH:,} characters.", kind="metadata-too-long")
+        conversation.metadata_ = after
+    await session.flush()
+    await session.refresh(conversation)  # the database moved its updated_at
     return conversation
 
 
@@ -119,6 +132,15 @@ async def list_messages(
     return (await session.scalars(thread_backwards(conversation_id, before=end, limit=limit))).all()[::-1]
 
 
+class Said(NamedTuple):
+    """What the user says and where: in a conversation, or to begin one, of a tenant or personal."""
+
+    conversation_id: UUID | None
+    tenant_id: UUID | None
+    content: str
+    key: str
+
+
 class Turn(NamedTuple):
     """A stored question, what was said up to it (itself last), and its answer if it has one."""
 
@@ -127,28 +149,40 @@ class Turn(NamedTuple):
     answer: Message | None
 
 
-async def store_question(
-    session: AsyncSession, user_id: UUID, conversation_id: UUID, content: str, key: str, history: int
-) -> Turn:
+async def store_question(session: AsyncSession, user_id: UUID, said: Said, history: int) -> Turn:
     """Store what the user said, once for each key; the first message names a conversation that has no name.
 
-    Raises the problem 404, and 409 where the key was used for something else.
+    Raises the problems 403 and 404, and 409 where the key was used for something else.
     """
-    conversation = await get_conversation(session, conversation_id)
+    if said.conversation_id is None:
+        conversation = await _begun_by(session, user_id, said)
+    else:
+        conversation = await get_conversation(session, said.conversation_id)
     if conversation.title == DEFAULT_TITLE and not await session.scalar(
-        select(exists().where(Message.conversation_id == conversation_id))
+        select(exists().where(Message.conversation_id == conversation.id))
     ):
-        conversation.title = _title(content)
-    once = append_message(conversation_id, user_id, "user", content, key=key)
+        conversation.title = _title(said.content)
+    once = append_message(conversation.id, user_id, "user", said.content, key=said.key)
     question: Message | None = await session.scalar(once)
-    if question is None or question.content != content:
+    if question is None or question.content != said.content:
         raise ProblemError(
             409, "This Idempotency-Key was used for another message. Take a new one.", kind="idempotency-key-reused"
         )
-    earlier = thread_backwards(conversation_id, before=MessagePosition.of(question), limit=history - 1)
-    said = (await session.scalars(earlier)).all()[::-1]
-    answer = await session.scalar(select(Message).where(Message.idempotency_key == reply_key(key)))
-    return Turn(question, [*said, question], answer)
+    earlier = thread_backwards(conversation.id, before=MessagePosition.of(question), limit=history - 1)
+    before = (await session.scalars(earlier)).all()[::-1]
+    answer = await session.scalar(select(Message).where(Message.idempotency_key == reply_key(said.key)))
+    return Turn(question, [*before, question], answer)
+
+
+async def _begun_by(session: AsyncSession, user_id: UUID, said: Said) -> Conversation:
+    """Return the conversation that the message with this key began, or begin it."""
+    # One request with this key at a time: the second one finds what the first one began.
+    await session.execute(select(func.pg_advisory_xact_lock(func.hashtextextended(f"{user_id}/{said.key}", 0))))
+    of_key = select(Message.conversation_id).where(Message.user_id == user_id, Message.idempotency_key == said.key)
+    begun = await session.scalar(of_key)
+    if begun is not None:
+        return await get_conversation(session, begun)
+    return await create_conversation(session, user_id, None, said.tenant_id)
 
 
 async def store_answer(session: AsyncSession, question: Message, content: str, key: str) -> Message:

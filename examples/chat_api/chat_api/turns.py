@@ -17,11 +17,12 @@ from typing import Any
 from uuid import UUID
 
 from fastapi.sse import ServerSentEvent
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from chat_api import store
 from chat_api.live import Live
+from chat_api.markdown import to_html
 from chat_api.problems import ProblemError, from_exception
 from chat_api.replies import Responder, no_reply, storable
 from chat_schema.models import Message, MessageRole
@@ -37,8 +38,10 @@ class MessageOut(BaseModel):
     """One message."""
 
     id: UUID
+    conversation_id: UUID
     role: MessageRole
     content: str
+    html: str | None = Field(description="A reply as HTML that is safe to show; null: show `content` as text")
     created_at: datetime
     cursor: str
 
@@ -47,8 +50,10 @@ class MessageOut(BaseModel):
         """Return what a client sees of ``message``."""
         return cls(
             id=message.id,
+            conversation_id=message.conversation_id,
             role=message.role,
             content=message.content,
+            html=to_html(message.content) if message.role in ("assistant", "agent") else None,
             created_at=message.created_at,
             cursor=store.cursor_of(message),
         )
@@ -90,19 +95,20 @@ class Turns:
         self._under_way: dict[tuple[UUID, str], Reply] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
-    async def take(self, user_id: UUID, conversation_id: UUID, content: str, key: str) -> Reply:
+    async def take(self, user_id: UUID, said: store.Said) -> Reply:
         """Store what the user says, once for each key, and return its reply; raises what :mod:`store` raises."""
+        key = said.key
         async with self._acting(user_id) as session:
-            turn = await store.store_question(session, user_id, conversation_id, content, key, HISTORY)
+            turn = await store.store_question(session, user_id, said, HISTORY)
         under_way = self._under_way.get((user_id, key))
         if under_way is not None:
             return under_way
         reply = Reply(turn.question)
         reply.add("message", MessageOut.of(turn.question))
         if turn.answer is not None:
-            reply.add("done", MessageOut.of(turn.answer), last=True)
+            reply.add("done", await asyncio.to_thread(MessageOut.of, turn.answer), last=True)
             return reply
-        self._live.announce(user_id, conversation_id)
+        self._live.announce(user_id, turn.question.conversation_id)
         self._under_way[user_id, key] = reply
         task = asyncio.create_task(self._answer(reply, turn, key))
         self._tasks.add(task)  # the loop itself keeps only a weak reference
@@ -128,7 +134,7 @@ class Turns:
             async with self._acting(question.user_id) as session:
                 answer = await store.store_answer(session, question, content, key)
             self._live.announce(question.user_id, question.conversation_id)
-            reply.add("done", MessageOut.of(answer), last=True)
+            reply.add("done", await asyncio.to_thread(MessageOut.of, answer), last=True)
         except ProblemError as error:
             reply.add("error", error.problem, last=True)
         except TimeoutError:

@@ -93,14 +93,14 @@ class Page:
             seen = self.driver.execute_script("return document.body.innerText")
             raise AssertionError(f"waited {SECONDS} s, then saw:\n{seen}\n{self.complaints()}") from None
 
-    def presses(self, *keys: str, holding: str | None = None) -> None:
+    def presses(self, *keys: str, holding: str = "") -> None:
         """Press keys where the focus is."""
         actions = ActionChains(self.driver)
-        if holding:
-            actions.key_down(holding)
+        for held in holding:
+            actions.key_down(held)
         actions.send_keys(*keys)
-        if holding:
-            actions.key_up(holding)
+        for held in holding:
+            actions.key_up(held)
         actions.perform()
 
     def clicks(self, selector: str) -> None:

@@ -59,15 +59,18 @@ class Person:
         conversation: dict[str, Any] = answer.json()
         return conversation
 
-    def says(self, conversation_id: str, content: str, key: str | None = None) -> list[Event]:
+    def says(self, conversation_id: str | None, content: str, key: str | None = None) -> list[Event]:
         """Say something and hear the reply to its end."""
         with self.saying(conversation_id, content, key) as response:
             assert response.status_code == 200, response.read()
             return list(events_in(response))
 
     @contextlib.contextmanager
-    def saying(self, conversation_id: str, content: str, key: str | None = None) -> Iterator[httpx.Response]:
-        body = {"conversation_id": conversation_id, "content": content}
+    def saying(
+        self, conversation_id: str | None, content: str, key: str | None = None, **more: Any
+    ) -> Iterator[httpx.Response]:
+        """Say something, in a conversation or (None) to begin one."""
+        body = {"conversation_id": conversation_id, "content": content, **more}
         headers = {"Idempotency-Key": key or uuid.uuid4().hex}
         with self.http.stream("POST", "/api/chat", json=body, headers=headers) as response:
             yield response

@@ -59,6 +59,47 @@ def test_a_key_stands_for_one_message(chat: Running) -> None:
     assert (len(ann.reads(conversation)), ann.reads(other)) == (2, [])
 
 
+def test_what_is_said_outside_of_a_conversation_begins_one(chat: Running) -> None:
+    ann = chat.person()
+    question, *_, reply = ann.says(None, "Two seats on Friday")
+    conversation = question.data["conversation_id"]
+    assert (ann.sees(), reply.data["conversation_id"]) == ([conversation], conversation)
+    assert ann.reads(conversation) == [("user", "Two seats on Friday"), ("assistant", reply.data["content"])]
+    begun = ann.http.get(f"/api/conversations/{conversation}").json()
+    assert (begun["title"], begun["tenant_id"]) == ("Two seats on Friday", None)
+
+
+def test_it_may_begin_in_a_tenant_of_one_s_own(chat: Running) -> None:
+    ann = chat.person()
+    acme, globex = chat.tenant("Acme", ann), chat.tenant("Globex")
+    with ann.saying(None, "hello", tenant_id=str(acme)) as answer:
+        assert answer.status_code == 200
+        answer.read()
+    assert [one["tenant_id"] for one in ann.http.get("/api/conversations").json()["items"]] == [str(acme)]
+    with ann.saying(None, "let me in", tenant_id=str(globex)) as answer:
+        assert answer.status_code == 403
+    assert len(ann.sees()) == 1
+
+
+def test_the_same_request_many_times_at_once_begins_one_conversation(chat: Running) -> None:
+    ann, bob = chat.person(), chat.person()
+    with ThreadPoolExecutor(8) as pool:
+        heard = list(pool.map(lambda _: ann.says(None, "once", key="k"), range(8)))
+    assert len({(events[0].data["id"], events[-1].data["id"]) for events in heard}) == 1
+    assert (len(ann.sees()), len(ann.reads(ann.sees()[0]))) == (1, 2)
+    bob.says(None, "once", key="k")  # another's key is another key
+    assert (len(bob.sees()), len(ann.sees())) == (1, 1)
+
+
+def test_a_reply_comes_as_html_and_what_people_say_as_text(chat: Running) -> None:
+    ann = chat.person()
+    question, *_, reply = ann.says(None, "**bold** <b>")
+    assert question.data["html"] is None
+    assert reply.data["html"].startswith("<p>“<strong>bold</strong> &lt;b&gt;”")
+    read = ann.http.get(f"/api/conversations/{reply.data['conversation_id']}/messages").json()["items"]
+    assert [message["html"] for message in read] == [None, reply.data["html"]]
+
+
 @pytest.mark.parametrize(
     "content", ["<script>alert(1)</script>", "ümlaut 漢字 🙂 \u202e", "'; DROP TABLE messages; --", "\n"]
 )

@@ -18,6 +18,9 @@ def test_the_latest_active_conversation_stands_first(chat: Running) -> None:
     ann = chat.person()
     first, second = ann.begins(title="first")["id"], ann.begins(title="second")["id"]
     assert ann.sees() == [second, first]
+    chat.owner.execute(  # a message moves its conversation no sooner than ten seconds after the last move
+        "UPDATE conversations SET updated_at = updated_at - interval '1 minute' WHERE user_id = %s", [ann.user_id]
+    )
     ann.says(first, "moves it to the top")
     assert ann.sees() == [first, second]
 
@@ -45,6 +48,51 @@ def test_renaming_shows_everywhere(chat: Running) -> None:
     answer = ann.http.patch(f"/api/conversations/{conversation}", json={"title": "Trip to Lyon"})
     assert answer.json()["title"] == "Trip to Lyon"
     assert ann.http.get(f"/api/conversations/{conversation}").json() == answer.json()
+
+
+def test_metadata_is_set_by_key_and_null_removes_one(chat: Running) -> None:
+    ann = chat.person()
+    conversation = ann.begins(title="Lyon")["id"]
+    at = f"/api/conversations/{conversation}"
+    first = ann.http.patch(at, json={"metadata": {"colour": "blue", "tags": ["a", {"deep": 1.5}], "old": True}})
+    assert first.json()["metadata"] == {"colour": "blue", "tags": ["a", {"deep": 1.5}], "old": True}
+    second = ann.http.patch(at, json={"metadata": {"colour": "red", "old": None}, "title": "Nice"})
+    assert second.json()["metadata"] == {"colour": "red", "tags": ["a", {"deep": 1.5}]}
+    assert ann.http.get(at).json() == second.json() == ann.http.get("/api/conversations").json()["items"][0]
+    assert second.json()["title"] == "Nice"
+    assert ann.http.patch(at, json={}).json() == second.json()  # nothing said, nothing changed
+
+
+def test_metadata_that_is_no_object_in_an_old_row_is_shown_and_replaced(chat: Running) -> None:
+    ann = chat.person()
+    conversation = ann.begins()["id"]
+    chat.owner.execute("UPDATE conversations SET metadata = '[1]' WHERE id = %s", [conversation])
+    at = f"/api/conversations/{conversation}"
+    assert ann.http.get(at).json()["metadata"] == [1]
+    assert ann.http.patch(at, json={"metadata": {"a": 1}}).json()["metadata"] == {"a": 1}
+
+
+@pytest.mark.parametrize(
+    "metadata", [b'{"a": NaN}', b'{"a": "\\u0000"}', b'{"\\u0000": 1}', b'{"a": "\\ud800"}', b"[]", b'{"a": 1e999}']
+)
+def test_metadata_that_the_database_cannot_hold_is_refused(chat: Running, metadata: bytes) -> None:
+    ann = chat.person()
+    at = f"/api/conversations/{ann.begins()['id']}"
+    body = b'{"metadata": ' + metadata + b"}"
+    assert ann.http.patch(at, content=body, headers={"Content-Type": "application/json"}).status_code == 422
+    deep = b"[" * 900 + b"]" * 900
+    body = b'{"metadata": {"a": ' + deep + b"}}"
+    assert ann.http.patch(at, content=body, headers={"Content-Type": "application/json"}).status_code == 422
+    assert ann.http.get(at).json()["metadata"] == {}
+
+
+def test_metadata_does_not_grow_without_end(chat: Running) -> None:
+    ann = chat.person()
+    at = f"/api/conversations/{ann.begins()['id']}"
+    assert ann.http.patch(at, json={"metadata": {"a": "x" * 10_000}}).status_code == 200
+    refused = ann.http.patch(at, json={"metadata": {"b": "x" * 10_000}, "title": "not this either"})
+    assert (refused.status_code, refused.json()["type"]) == (422, "urn:chat-api:problem:metadata-too-long")
+    assert ann.http.get(at).json()["title"] == "New Conversation"
 
 
 def test_deleting_takes_the_messages_along(chat: Running) -> None:

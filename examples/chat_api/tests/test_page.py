@@ -187,11 +187,119 @@ def test_long_lists_come_in_pages(chat: Running, page: Page) -> None:
     assert page.sidebar() == [f"Number {n}" for n in range(1, 66)]
     page.until(lambda: not page.find("#more-conversations").is_displayed())
     page.clicks("#conversations a")
-    for shown in (50, 100):
+    for shown in (50, 100, 120):
         page.until(partial(page.shows, "#messages li", shown))
-        page.clicks("#more-messages")
-    page.until(partial(page.shows, "#messages li", 120))
+        page.find("#thread").send_keys(Keys.HOME)
     assert page.said() == [f"Line {n}" for n in range(1, 121)]
+    page.until(lambda: not page.find("#more-messages").is_displayed())
+
+
+def test_a_thread_of_5000_messages_opens_at_its_end_and_goes_up_by_pages(chat: Running, page: Page) -> None:
+    ann = chat.person()
+    conversation = ann.begins()["id"]
+    chat.owner.execute(
+        "INSERT INTO messages (conversation_id, user_id, role, content)"
+        " SELECT %s, %s, CASE n %% 2 WHEN 1 THEN 'user' ELSE 'assistant' END, 'Line **' || n || '**'"
+        " FROM generate_series(1, 5000) AS n",
+        [conversation, ann.user_id],
+    )
+    page.opens(ann)
+    page.clicks("#conversations a")
+    page.until(partial(page.shows, "#messages li", 50))
+    assert page.find("#messages li:last-child .content").text == "Line 5000"
+    in_view = "const {top, bottom} = arguments[0].getBoundingClientRect(); return top >= 0 && bottom <= innerHeight"
+    assert page.driver.execute_script(in_view, page.find("#messages li:last-child .content"))
+    for shown in range(100, 600, 50):
+        reading = page.find("#messages li:first-child")
+        page.driver.execute_script("document.getElementById('thread').scrollTop = 0")
+        page.until(partial(page.shows, "#messages li", shown))
+        assert page.driver.execute_script(in_view, reading)  # what was read stays where it was
+    assert page.find("#messages li:first-child .content").text == f"Line **{5001 - 550}**"
+    asked = "return performance.getEntriesByType('resource').filter(e => e.name.includes('/messages')).length"
+    assert page.driver.execute_script(asked) == 11  # each page once
+
+
+TABLE = ("table", "thead", "tbody", "tr", "th", "td")
+HOSTILE = """# <img src=x onerror="document.title='owned'">
+<script>document.title='owned'</script>
+[press](javascript:document.title='owned') ![pixel](https://evil.example/pixel.png) [inside](/c/x) <b onclick=x>
+| <svg onload="document.title='owned'"> | b |
+|---|---|
+```html"><img src=x onerror="document.title='owned'">
+<iframe srcdoc="<script>parent.document.title='owned'</script>"></iframe>
+```
+<form action="https://evil.example"><input name=token><div id=app class=primary style="position:fixed">
+"""
+
+
+def test_a_hostile_reply_is_markdown_and_nothing_else(chat: Running, page: Page) -> None:
+    ann = chat.person()
+    conversation = ann.begins(title="Mine")["id"]
+    chat.owner.execute(
+        "INSERT INTO messages (conversation_id, user_id, role, content) VALUES (%s, %s, 'assistant', %s)",
+        [conversation, ann.user_id, HOSTILE],
+    )
+    page.opens(ann)
+    page.clicks("#conversations a")
+    page.until(partial(page.shows, "#messages li", 1))
+    made = "return [...new Set([...document.querySelectorAll('.rendered *')].map(e => e.localName))].join(' ')"
+    assert set(page.driver.execute_script(made).split()) <= {"h2", "p", "br", "a", "code", "pre", "span", *TABLE}
+    assert page.driver.title == "Mine · Conversations"
+    links = "return [...document.querySelectorAll('.rendered a')].map(e => e.getAttribute('href'))"
+    assert page.driver.execute_script(links) == ["https://evil.example/pixel.png", None, "https://evil.example"]
+    assert "document.title='owned'" in page.said()[0]  # all of it can be read
+    assert page.complaints() == []  # and nothing of it was even tried
+
+
+def test_replies_are_rendered_and_code_scrolls_in_its_box(chat: Running, page: Page) -> None:
+    ann = chat.person()
+    conversation = ann.begins()["id"]
+    code = "def f(x):\n    return " + "x + " * 200 + "1"
+    chat.owner.execute(
+        "INSERT INTO messages (conversation_id, user_id, role, content) VALUES (%s, %s, 'assistant', %s)",
+        [conversation, ann.user_id, f"## Steps\n\n1. **one**\n2. two\n\n```python\n{code}\n```"],
+    )
+    page.looks(width=390)
+    page.opens(ann)
+    page.clicks("#conversations a")
+    page.until(lambda: page.texts(".rendered h2") == ["Steps"])
+    assert page.texts(".rendered li") == ["one", "two"]
+    assert page.find(".rendered pre").get_attribute("textContent") == f"{code}\n"
+    assert page.driver.execute_script("return document.documentElement.scrollWidth") == 390
+    colour = "return getComputedStyle(document.querySelector(arguments[0])).color"
+    assert page.driver.execute_script(colour, "pre .k") != page.driver.execute_script(colour, "pre")
+
+
+def test_what_is_said_without_a_conversation_begins_one(chat: Running, page: Page) -> None:
+    ann = chat.person()
+    page.opens(ann)
+    page.says("From nothing")
+    page.until(lambda: page.sidebar() == ["From nothing"])
+    assert page.driver.current_url == f"{chat.url}/c/{ann.sees()[0]}"
+    page.says("And on")
+    assert [content for _, content in ann.reads(ann.sees()[0])] == page.said()
+    assert page.complaints() == []
+
+
+def test_shortcuts_are_listed_and_do_what_they_say(chat: Running, page: Page) -> None:
+    ann = chat.person()
+    lower, upper = ann.begins(title="Lower")["id"], ann.begins(title="Upper")["id"]
+    page.opens(ann)
+    page.presses("/", holding=Keys.CONTROL)
+    page.until(lambda: page.find("#shortcuts").is_displayed())
+    assert "Begin a conversation" in page.find("#shortcuts").text
+    page.presses(Keys.ARROW_DOWN, holding=Keys.ALT)  # not behind the dialog
+    assert page.driver.current_url == f"{chat.url}/"
+    page.presses(Keys.ESCAPE)
+    for key, wanted in ((Keys.ARROW_DOWN, upper), (Keys.ARROW_DOWN, lower), (Keys.ARROW_UP, upper)):
+        page.presses(key, holding=Keys.ALT)
+        page.until(lambda wanted=wanted: page.driver.current_url.endswith(wanted))  # type: ignore[misc]
+    page.until(lambda: page.focused() == "text")
+    page.presses(Keys.TAB)
+    page.presses(Keys.ESCAPE, holding=Keys.SHIFT)
+    assert page.focused() == "text"
+    page.presses("o", holding=Keys.CONTROL + Keys.SHIFT)
+    page.until(lambda: len(page.sidebar()) == 3)
 
 
 def test_a_message_that_did_not_go_out_is_sent_once_on_the_next_try(chat: Running, page: Page) -> None:
@@ -214,15 +322,17 @@ def test_an_answer_that_comes_late_takes_nothing_away(chat: Running, page: Page)
     """Somebody writes before the thread has come, which then comes as it was before."""
     page.opens(chat.person())
     page.driver.execute_script(
+        "window.late = new Promise((resolve) => (window.release = resolve));"
         "const real = window.fetch;"
         "window.fetch = async (...call) => {"
         "  const answer = await real(...call);"
-        "  if (call[0].endsWith('/messages')) await new Promise((resolve) => setTimeout(resolve, 1500));"
+        "  if (call[0].endsWith('/messages')) await window.late;"
         "  return answer;"
         "}"
     )
     page.starts()
     page.says("Quicker than the thread")
+    page.driver.execute_script("window.release()")
     page.until(lambda: page.focused() == "text")
     assert len(page.said()) == 2
 
@@ -323,7 +433,7 @@ def test_who_wants_no_motion_sees_none(chat: Running, page: Page) -> None:
     page.looks(still=True)
     page.opens(chat.person())
     animation = "return getComputedStyle(document.querySelector('.pending .content'), '::after').animationName"
-    show = "document.querySelector('#messages').innerHTML = '<li class=pending><p class=content></p></li>';"
+    show = "document.querySelector('#messages').innerHTML = '<li class=pending><div class=content></div></li>';"
     assert page.driver.execute_script(show + animation) == "none"
     page.looks()
     assert page.driver.execute_script(animation) == "breathe"

@@ -1,4 +1,5 @@
-// Rows that stand in an order and change while somebody reads them. Everything that came from people is set as text.
+// Rows that stand in an order and change while somebody reads them. What came from people is set as text; a reply is
+// HTML that the service made of it and sanitised.
 
 const time = new Intl.DateTimeFormat(undefined, { hour: "numeric", minute: "2-digit" });
 const day = new Intl.DateTimeFormat(undefined, { day: "numeric", month: "short" });
@@ -42,6 +43,10 @@ class Rows {
 
   sorted() {
     return [...this.rows.values()].sort((a, b) => this.sign * (a.place - b.place || this.compareTies(a.tie, b.tie)));
+  }
+
+  ids() {
+    return this.sorted().map(({ item }) => item.id);
   }
 
   has(id) {
@@ -100,10 +105,13 @@ export class Messages extends Rows {
     return Number(a) - Number(b);
   }
 
-  fill(element, { role, content, created_at }) {
+  fill(element, { role, content, html, created_at }) {
     element.className = role;
     element.querySelector(".who").textContent = `${SPEAKERS[role]}: `;
-    element.querySelector(".content").textContent = content;
+    const text = element.querySelector(".content");
+    text.classList.toggle("rendered", html !== null);
+    if (html === null) text.textContent = content;
+    else text.innerHTML = html;
     tell(element.querySelector("time"), created_at);
   }
 

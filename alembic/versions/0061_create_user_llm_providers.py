@@ -1,6 +1,6 @@
 """Create user_llm_providers: a user's own keys of model providers, encrypted by the service.
 
-What:   public.user_llm_providers; chat_internal.our_relations() names it too.
+What:   public.user_llm_providers with its keys, index and policies.
 Why:    the database holds ciphertext and the id of the key that it was made with, never a key. Both columns are
         readable to service_role alone; a user sees which providers it has given a key for, since when, and removes
         one. Only services write them: what a user put there itself would be no ciphertext of theirs. The index leads
@@ -8,16 +8,16 @@ Why:    the database holds ciphertext and the id of the key that it was made wit
 Locks:  ShareRowExclusive on public.users for an instant (the foreign key).
 Undone: the table is dropped; refused while rows would be lost.
 
-Revision ID: 0051
-Revises: 0050
+Revision ID: 0061
+Revises: 0060
 """
 
 import sqlalchemy as sa
 
 from alembic import op
 
-revision = "0051"
-down_revision = "0050"
+revision = "0061"
+down_revision = "0060"
 branch_labels = None
 depends_on = None
 
@@ -38,11 +38,6 @@ LOOK = """
     ) AS o
     WHERE o.name = 'user_llm_providers'
 """
-
-BEFORE = """'users', 'tenants', 'tenant_users', 'tasks', 'chat_messages', 'chat_sessions', 'conversations', 'messages',
-            'brands', 'conversation_sessions', 'conversation_messages', 'provider_usage_stats',
-            'daily_message_volume',
-            'attachments', 'feedback', 'shares'"""
 
 
 def upgrade() -> None:
@@ -91,26 +86,8 @@ def upgrade() -> None:
         authenticated="SELECT (user_id, provider, created_at, updated_at), DELETE",
         service_role="SELECT, INSERT, UPDATE, DELETE",
     )
-    define(f"{BEFORE}, 'user_llm_providers'")
 
 
 def downgrade() -> None:
     op.refuse_data_loss("keys of model providers", "SELECT count(*) FROM public.user_llm_providers")
-    define(BEFORE)
     op.drop_table("user_llm_providers", schema="public")
-
-
-def define(names: str) -> None:
-    op.sql(
-        f"""
-        CREATE OR REPLACE FUNCTION chat_internal.our_relations()
-        RETURNS TABLE (oid oid, relkind "char", relacl aclitem[], name text)
-        LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
-          SELECT c.oid, c.relkind, c.relacl, pg_catalog.format('%I.%I', n.nspname, c.relname) AS name
-          FROM pg_catalog.pg_class AS c
-          JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
-          WHERE c.relkind IN ('r', 'p', 'v') AND (n.nspname = 'chat_internal' OR n.nspname = 'public' AND c.relname IN (
-            {names}))
-        $$
-        """
-    )

@@ -10,16 +10,16 @@ Why:    the link holds a token, the table its SHA-256 alone: who reads the table
 Locks:  ShareRowExclusive on public.conversations, public.messages and public.users for an instant (the foreign keys).
 Undone: the function and the table are dropped; refused while rows would be lost.
 
-Revision ID: 0050
-Revises: 0049
+Revision ID: 0060
+Revises: 0059
 """
 
 import sqlalchemy as sa
 
 from alembic import op
 
-revision = "0050"
-down_revision = "0049"
+revision = "0060"
+down_revision = "0059"
 branch_labels = None
 depends_on = None
 

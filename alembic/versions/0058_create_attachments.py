@@ -1,24 +1,26 @@
 """Create attachments: what a user has added to a conversation, and where its bytes lie.
 
 What:   public.attachments with its keys, indexes and policies; never the bytes themselves.
+        chat_internal.our_relations() names it, and the tables of the next revisions.
 Why:    a file is added before its message is sent, so message_id may be NULL and is set by the message. Both keys are
         composite: an attachment stands in a conversation of its own user, and its message in that conversation; it
         follows a message that is moved. The policy asks for the conversation as the caller sees it: a tenant's
         attachments close with its conversations. storage_key is unique, so that whoever removes the bytes of one row
-        takes them from no other.
+        takes them from no other. `chat-schema verify` asks our_relations() around which tables it looks for objects of
+        others that weaken them; a name that has no table yet adds nothing.
 Locks:  ShareRowExclusive on public.conversations, public.messages and public.users for an instant (the foreign keys).
 Undone: the table is dropped; refused while rows would be lost.
 
-Revision ID: 0048
-Revises: 0047
+Revision ID: 0058
+Revises: 0057
 """
 
 import sqlalchemy as sa
 
 from alembic import op
 
-revision = "0048"
-down_revision = "0047"
+revision = "0058"
+down_revision = "0057"
 branch_labels = None
 depends_on = None
 
@@ -39,6 +41,11 @@ LOOK = """
     ) AS o
     WHERE o.name = 'attachments'
 """
+
+BEFORE = """'users', 'tenants', 'tenant_users', 'tasks', 'chat_messages', 'chat_sessions', 'conversations', 'messages',
+            'brands', 'conversation_sessions', 'conversation_messages', 'provider_usage_stats',
+            'daily_message_volume'"""
+ADDED = "'attachments', 'feedback', 'shares', 'user_llm_providers', 'retention_rules', 'retention_holds'"
 
 
 def upgrade() -> None:
@@ -102,8 +109,26 @@ def upgrade() -> None:
         authenticated="SELECT, INSERT, UPDATE, DELETE",
         service_role="SELECT, INSERT, UPDATE, DELETE",
     )
+    define(f"{BEFORE},\n            {ADDED}")
 
 
 def downgrade() -> None:
     op.refuse_data_loss("attachments", "SELECT count(*) FROM public.attachments")
+    define(BEFORE)
     op.drop_table("attachments", schema="public")
+
+
+def define(names: str) -> None:
+    op.sql(
+        f"""
+        CREATE OR REPLACE FUNCTION chat_internal.our_relations()
+        RETURNS TABLE (oid oid, relkind "char", relacl aclitem[], name text)
+        LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+          SELECT c.oid, c.relkind, c.relacl, pg_catalog.format('%I.%I', n.nspname, c.relname) AS name
+          FROM pg_catalog.pg_class AS c
+          JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
+          WHERE c.relkind IN ('r', 'p', 'v') AND (n.nspname = 'chat_internal' OR n.nspname = 'public' AND c.relname IN (
+            {names}))
+        $$
+        """
+    )

@@ -7,16 +7,16 @@ Why:    a thumb up or down (1, -1) and a reason in words. conversation_id is in 
 Locks:  ShareRowExclusive on public.conversations, public.messages and public.users for an instant (the foreign keys).
 Undone: the table is dropped; refused while rows would be lost.
 
-Revision ID: 0049
-Revises: 0048
+Revision ID: 0059
+Revises: 0058
 """
 
 import sqlalchemy as sa
 
 from alembic import op
 
-revision = "0049"
-down_revision = "0048"
+revision = "0059"
+down_revision = "0058"
 branch_labels = None
 depends_on = None
 

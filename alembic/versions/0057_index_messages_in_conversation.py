@@ -6,14 +6,14 @@ Why:    what hangs on a message (an attachment, a rating, a share that ends with
 Locks:  ShareUpdateExclusive on public.messages while building: reads and writes go on.
 Undone: the index is dropped CONCURRENTLY.
 
-Revision ID: 0046
-Revises: 0045
+Revision ID: 0057
+Revises: 0067
 """
 
 from alembic import op
 
-revision = "0046"
-down_revision = "0045"
+revision = "0057"
+down_revision = "0067"
 branch_labels = None
 depends_on = None
 

@@ -1,0 +1,88 @@
+// One conversation: its messages, the latest first on the screen and earlier ones as somebody scrolls up.
+
+import { go, open } from "./address.js";
+import { call } from "./api.js";
+import { attempt, report } from "./attempts.js";
+import { $ } from "./elements.js";
+import { Messages } from "./lists.js";
+import { drawSidebar, sidebar } from "./sidebar.js";
+
+export const thread = new Messages($("messages"), $("message-template"));
+export const replies = new Map(); // conversation id (null: one that begins) -> the element of the reply being written
+let loaded = false; // whether its messages were asked for and came
+let paging = false;
+
+export function clearThread() {
+  thread.clear();
+  loaded = false;
+  $("more-messages").hidden = true;
+  if (replies.has(open)) $("messages").append(replies.get(open));
+}
+
+export function drawThread() {
+  const title = open && (sidebar.get(open)?.title?.trim() || "Untitled");
+  $("title").textContent = title ?? "New conversation";
+  $("rename").hidden = $("delete").hidden = !open;
+  $("welcome").hidden = thread.size > 0 || replies.has(open);
+  $("send").disabled = replies.has(open);
+  document.title = title ? `${title} · Conversations` : "Conversations";
+}
+
+export async function refreshThread({ toEnd = false } = {}) {
+  const id = open;
+  try {
+    const [conversation, page] = await Promise.all([
+      call("GET", `/api/conversations/${id}`),
+      call("GET", `/api/conversations/${id}/messages`),
+    ]);
+    if (id !== open) return;
+    sidebar.put([conversation]);
+    drawSidebar();
+    const gap = loaded && page.more && !page.items.some((item) => thread.has(item.id)); // after a long time away
+    keepingPlace(toEnd, () => thread.put(page.items, { reset: gap }));
+    if (gap || !loaded) $("more-messages").hidden = !page.more;
+    loaded = true;
+    drawThread();
+  } catch (error) {
+    if (error.status !== 404 && error.status !== 422) throw error;
+    sidebar.remove(id);
+    if (id === open) await gone(error);
+  }
+}
+
+export async function gone(error) {
+  await go("/");
+  report(error);
+}
+
+export async function moreMessages() {
+  if (paging) return;
+  paging = true;
+  try {
+    const id = open;
+    const page = await call("GET", `/api/conversations/${id}/messages?before=${thread.first}`);
+    if (id !== open) return;
+    const scrolled = $("thread").scrollHeight - $("thread").scrollTop;
+    thread.put(page.items);
+    $("more-messages").hidden = !page.more;
+    $("thread").scrollTop = $("thread").scrollHeight - scrolled;
+    if (!page.more) $("thread").focus();
+  } finally {
+    paging = false;
+  }
+}
+
+/** Ask for earlier messages before somebody who scrolls up comes to the first. */
+export function pageUpwards() {
+  const seen = ([entry]) => entry.isIntersecting && attempt(moreMessages)();
+  new IntersectionObserver(seen, { root: $("thread"), rootMargin: "600px 0px 0px" }).observe($("more-messages"));
+}
+
+/** Change the thread; who reads its end stays there, who reads above it is left in peace. */
+export function keepingPlace(toEnd, change) {
+  const box = $("thread");
+  const atEnd = toEnd || box.scrollHeight - box.scrollTop - box.clientHeight < 80;
+  change();
+  if (replies.has(open)) $("messages").append(replies.get(open));
+  if (atEnd) box.scrollTop = box.scrollHeight;
+}
