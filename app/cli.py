@@ -129,24 +129,43 @@ def lint(config: Config, files: Sequence[str] = (), ignore: Sequence[str] | None
         raise SystemExit(1)
 
 
-def purge(config: Config, older_than: int = 90, batch_size: int = 500, dry_run: bool = False) -> None:
-    """Delete creative sessions that were delivered or cancelled long ago, with their messages."""
+def purge(config: Config, older_than: int | None = None, batch_size: int = 500, dry_run: bool = False) -> None:
+    """Delete what the retention rules say may go, and creative sessions that ended long ago."""
     with _connected(config) as connection:
-        found = retention.count_purgeable(connection, older_than)
-        what = f"{found.sessions:,} sessions with {found.messages:,} messages, ended more than {older_than} days ago"
-        if dry_run:
-            print(f"Would delete {what}.")
-            return
-        progress = Progress("purge", found.sessions, unit="sessions")
-        deleted = 0
-        try:
-            for count in retention.purge(connection, older_than, batch_size):
-                deleted += count
-                progress.advance(count, count)
-        finally:
-            progress.close()
-        left = found.sessions - deleted
-        print(f"Deleted {deleted:,} of {what}." + (f" {left:,} were in use: run it again." if left > 0 else ""))
+        for due in retention.lists(connection):
+            found = retention.count(connection, due)
+            if found.rows:
+                batches = (len(each.ids) for each in _printed(retention.purge(connection, due, batch_size)))
+                _purge(f"{found.rows:,} {due.what} with {found.messages:,} messages", found.rows, batches, dry_run)
+        before = retention.sessions_before(connection, older_than)
+        found = retention.count_sessions(connection, before)
+        what = f"{found.rows:,} sessions with {found.messages:,} messages, ended before {before:%Y-%m-%d %H:%M}"
+        _purge(what, found.rows, retention.purge_sessions(connection, before, batch_size), dry_run)
+
+
+def _printed(batches: Iterator[retention.Purged]) -> Iterator[retention.Purged]:
+    """Print the storage keys of a batch before it is committed: afterwards nobody knows them."""
+    for batch in batches:
+        for key in batch.storage_keys:
+            print(f"storage key {key}")
+        sys.stdout.flush()
+        yield batch
+
+
+def _purge(what: str, found: int, batches: Iterator[int], dry_run: bool) -> None:
+    if dry_run:
+        print(f"Would delete {what}.")
+        return
+    progress = Progress("purge", found, unit="rows")
+    deleted = 0
+    try:
+        for count in batches:
+            deleted += count
+            progress.advance(count, count)
+    finally:
+        progress.close()
+    left = found - deleted
+    print(f"Deleted {deleted:,} of {what}." + (f" {left:,} were in use: run it again." if left > 0 else ""))
 
 
 def export(config: Config, user: UUID | None = None, output: str | None = None) -> None:
@@ -382,7 +401,11 @@ class _CommandLine(CommandLine):
         **CommandLine._KWARGS_OPTS,
         "older_than": (
             "--older-than",
-            {"type": _natural, "default": 90, "metavar": "DAYS", "help": "days since a session ended (default: 90)"},
+            {
+                "type": _natural,
+                "metavar": "DAYS",
+                "help": "days since a session ended (default: as the rule says, else 90)",
+            },
         ),
         "batch_size": (
             "--batch-size",

@@ -69,6 +69,12 @@ OWNED = (
         withheld=("ciphertext", "key_id"),
         imported=False,  # the keys of a service are its own: the user enters the API key anew
     ),
+    Owned(
+        "retention_holds",
+        "conversation_id",
+        key=("conversation_id", "user_id"),
+        imported=False,  # which rows are held is each service's to say
+    ),
 )
 # The tenants of a person's memberships and conversations are not its own. They come along, so that both can be read in.
 TENANTS = Owned("tenants", "id")
@@ -397,6 +403,12 @@ def erase(connection: sa.Connection, user: UUID) -> Erased:
             "  SELECT s.id, s.user_id\n"
             "  FROM public.conversation_sessions AS s JOIN public.brands AS b ON b.id = s.brand_id\n"
             f"  WHERE b.user_id = '{user}' AND s.user_id <> b.user_id;"
+        )
+    if held := counts.get("retention_holds"):
+        raise CommandError(
+            f"{held:,} conversations of user {user} are held, so nothing was erased. If they may go, lift the holds "
+            "first:\n"
+            f"  DELETE FROM public.retention_holds WHERE user_id = '{user}';"
         )
     empty = connection.scalars(
         sa.text(

@@ -8,6 +8,7 @@ from .creative_session import Brand, ConversationMessage, ConversationSession, S
 from .feedback import Feedback, Rating
 from .llm_provider import UserLlmProvider
 from .message import Message, MessageRole
+from .retention import RetentionHold, RetentionRule
 from .share import Share
 from .task import Task
 from .tenant import Tenant, TenantRole, TenantUser
@@ -29,6 +30,8 @@ __all__ = [
     "Message",
     "MessageRole",
     "Rating",
+    "RetentionHold",
+    "RetentionRule",
     "SessionMessageRole",
     "Share",
     "Task",

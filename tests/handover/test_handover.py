@@ -89,6 +89,7 @@ def fill(rows: Rows, user: UUID, tenant: UUID) -> None:
         )
         rows.insert("chat_messages", user_id=user, role="odd", content=hard, conversation_id=conversation)
         rows.run("INSERT INTO chat_internal.chat_session_arrays VALUES (%s, %s, '[]')", conversation, user)
+    rows.insert("retention_holds", user_id=user, conversation_id=conversation)
     rows.insert("user_llm_providers", user_id=user, provider="acme", ciphertext=b"a-ciphertext", key_id="a")
     session = rows.session(user, rows.insert("brands", user_id=user, name="Acme"))
     rows.turn(session, cost_usd="0.000001")
@@ -319,13 +320,17 @@ def test_an_erasure_says_what_it_removed_and_leaves_everybody_else_as_they_were(
     )
     keys = here.all("SELECT storage_key FROM attachments WHERE user_id = %s", ANN)
     before, bens = contents(here, ANN), contents(here, BEN)
+    held = chat_schema(migrated_url, "erase", "--user", str(ANN))
+    assert (held.returncode, "1 conversations of user" in held.stderr) == (1, True)
+    here.run("DELETE FROM retention_holds WHERE user_id = %s", ANN)
+    before = contents(here, ANN)
     dry = chat_schema(migrated_url, "erase", "--user", str(ANN), "--dry-run")
     assert f"Would remove user {ANN}" in dry.stdout
     assert contents(here, ANN) == before
     done = chat_schema(migrated_url, "erase", "--user", str(ANN))
     assert done.returncode == 0, done.stderr
     for table, rows in before.items():
-        assert f"removed {len(rows)} {table}\n" in done.stdout
+        assert not rows or f"removed {len(rows)} {table}\n" in done.stdout
     for key in keys:
         assert f"storage key {key}\n" in done.stdout
     assert not any(contents(here, ANN).values())

@@ -79,6 +79,10 @@ DESTROYED = {
         f"{ONE_MESSAGE} INSERT INTO shares (message_id, user_id, conversation_id, token_hash)"
         " SELECT id, user_id, conversation_id, sha256('a') FROM messages",
     ),
+    "0062": (
+        "1 retention rules",
+        "INSERT INTO retention_rules (keep) VALUES ('1 day');",
+    ),
     "0061": (
         "1 keys of model providers",
         "INSERT INTO user_llm_providers (user_id, provider, ciphertext, key_id)"

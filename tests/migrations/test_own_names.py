@@ -11,6 +11,7 @@ NAMES = {
     "attachments": "CREATE TABLE {0} (id int)",
     "feedback": "CREATE VIEW {0} AS SELECT 1 AS stars",
     "shares": "CREATE TYPE {0} AS ENUM ('a', 'b')",
+    "retention_holds": "CREATE MATERIALIZED VIEW {0} AS SELECT 1 AS id",
     "user_llm_providers": "CREATE TABLE {0} (id int PRIMARY KEY); INSERT INTO {0} VALUES (1)",
 }
 

@@ -24,6 +24,8 @@ from app.models import (
     Feedback,
     Message,
     MessageRole,
+    RetentionHold,
+    RetentionRule,
     SessionMessageRole,
     Share,
     Task,
@@ -106,6 +108,7 @@ def what_hangs_on_a_message(session: Session, user: User) -> list[Base]:
         Feedback(**on, rating=1),
         Share(**on, token_hash=user.id.bytes * 2),
         UserLlmProvider(user_id=user.id, provider="acme", ciphertext=b"sealed", key_id="a"),
+        RetentionHold(conversation_id=message.conversation_id, user_id=user.id),
     ]
 
 
@@ -179,6 +182,7 @@ def test_many_rows_of_a_table_go_in_one_insert(session: Session, statements: lis
     for number, (user, tenant) in enumerate(zip(users, tenants, strict=True)):
         session.add(TenantUser(user=user, tenant=tenant))
         session.add_all(everything_of(user, tenant, number))
+    session.add_all([RetentionRule(tenant=tenant) for tenant in tenants])
     session.flush()
     for user in users:
         session.add_all(what_hangs_on_a_message(session, user))

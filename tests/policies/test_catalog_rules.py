@@ -93,6 +93,8 @@ def test_a_table_with_owners_has_the_five_policies(shared_db: psycopg.Connection
         **{t: {(f"{t}_{verb.lower()}_own", verb) for verb in verbs} | {(f"{t}_service", "ALL")} for t in owned},
         **read_by_members,
         "users": own_row,
+        "retention_rules": {("retention_rules_service", "ALL")},
+        "retention_holds": {("retention_holds_service", "ALL")},
         "user_llm_providers": {
             ("user_llm_providers_select_own", "SELECT"),
             ("user_llm_providers_delete_own", "DELETE"),

@@ -49,6 +49,8 @@ RELATIONS: dict[str, dict[str, set[str]]] = {
         | {"UPDATE(expires_at)", "UPDATE(revoked_at)"},
         "service_role": WRITE,
     },
+    "public.retention_rules": {"service_role": WRITE},
+    "public.retention_holds": {"service_role": WRITE},
     "public.user_llm_providers": {
         "authenticated": {f"SELECT({name})" for name in ("user_id", "provider", "created_at", "updated_at")}
         | {"DELETE"},

@@ -229,6 +229,21 @@ MATRIX: dict[str, dict[str, tuple[int | Refusal, ...]]] = {
         "DELETE":                  (1,      1,      0,      0,      0,      NO,  1),
         "TRUNCATE":                (NO,     NO,     NO,     NO,     NO,     NO,  NO),
     },
+    # How long what is kept is the service's: not even who runs a tenant sees or lifts a hold.
+    "retention_rules": {
+        "SELECT":                  (NO,     NO,     NO,     NO,     NO,     NO,  1),
+        "INSERT in its own name":  (NO,     NO,     NO,     NO,     NO,     NO,  1),
+        "UPDATE":                  (NO,     NO,     NO,     NO,     NO,     NO,  1),
+        "DELETE":                  (NO,     NO,     NO,     NO,     NO,     NO,  1),
+        "TRUNCATE":                (NO,     NO,     NO,     NO,     NO,     NO,  NO),
+    },
+    "retention_holds": {
+        "SELECT":                  (NO,     NO,     NO,     NO,     NO,     NO,  1),
+        "INSERT in its own name":  (NO,     NO,     NO,     NO,     NO,     NO,  KEY),
+        "UPDATE":                  (NO,     NO,     NO,     NO,     NO,     NO,  1),
+        "DELETE":                  (NO,     NO,     NO,     NO,     NO,     NO,  1),
+        "TRUNCATE":                (NO,     NO,     NO,     NO,     NO,     NO,  NO),
+    },
 }
 # fmt: on
 
@@ -339,6 +354,13 @@ ROWS = {
     "tenant feedback": _feedback(OF_ACME, TENANT_MESSAGE),
     "personal shares": _shares(PERSONAL, PERSONAL_MESSAGE),
     "tenant shares": _shares(OF_ACME, TENANT_MESSAGE),
+    "retention_rules": Rows("retention_rules", f"tenant_id = '{ACME}'", "keep = '1 day'", "(keep) VALUES ('1 day')"),
+    "retention_holds": Rows(
+        "retention_holds",
+        where=f"conversation_id = '{PERSONAL}'",
+        change="reason = 'changed'",
+        insert=f"(conversation_id, user_id) VALUES ('{PERSONAL}', %(user)s)",
+    ),
     "user_llm_providers": Rows(
         "user_llm_providers",
         where=f"user_id = '{OWNER}'",

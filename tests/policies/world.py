@@ -50,6 +50,8 @@ INSERT INTO shares (user_id, conversation_id, message_id, token_hash)
 INSERT INTO chat_messages (conversation_id, user_id, role, content)
   SELECT id, user_id, 'user', 'Hello' FROM conversations;
 INSERT INTO user_llm_providers (user_id, provider, ciphertext, key_id) SELECT id, 'acme', 'sealed', 'a' FROM users;
+INSERT INTO retention_holds (conversation_id, user_id) SELECT id, user_id FROM conversations;
+INSERT INTO retention_rules (tenant_id) VALUES ('{ACME}');
 INSERT INTO brands (id, user_id, name) VALUES ('{BRAND}', '{OWNER}', 'Soap');
 INSERT INTO conversation_sessions (id, brand_id, user_id) VALUES ('{SESSION}', '{BRAND}', '{OWNER}');
 INSERT INTO conversation_messages (session_id, brand_id, user_id, role, content, provider, tokens_used, cost_usd)

@@ -28,6 +28,8 @@ def user(rows: Rows) -> UUID:
     rows.tenant(user)
     rows.insert("tasks", user_id=user, title="Task")
     conversation = rows.conversation(user)
+    rows.insert("retention_holds", conversation_id=conversation, user_id=user)
+    rows.insert("retention_rules", keep="1 day")
     rows.hang_on(rows.message(conversation))
     rows.insert("chat_messages", user_id=user, role="user", content="Hi")
     rows.insert("user_llm_providers", user_id=user, provider="acme", ciphertext=b"sealed", key_id="a")
@@ -37,7 +39,7 @@ def user(rows: Rows) -> UUID:
 
 def test_no_time_of_any_table_is_unreadable(rows: Rows, user: UUID) -> None:
     times = rows.all(TIMES)
-    assert len({table for table, _ in times}) == 14
+    assert len({table for table, _ in times}) == 16
     for table, column in times:
         for value in UNREADABLE:
             with pytest.raises(errors.CheckViolation, match=f"ck_{table}_(times|marks)"), rows.connection.transaction():

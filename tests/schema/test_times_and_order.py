@@ -18,6 +18,7 @@ CHANGES = {
     "brands": "name = 'New'",
     "feedback": "rating = -1",
     "user_llm_providers": "key_id = 'b'",
+    "retention_rules": "keep = '1 day'",
 }
 
 
@@ -31,6 +32,7 @@ def old(rows: Rows) -> Rows:
     conversation = rows.conversation(user, **old)
     message = rows.message(conversation, created_at=LONG_AGO)
     rows.insert("feedback", message_id=message, conversation_id=conversation, user_id=user, rating=1, **old)
+    rows.insert("retention_rules", **old)
     rows.insert("user_llm_providers", user_id=user, provider="acme", ciphertext=b"sealed", key_id="a", **old)
     rows.insert("brands", user_id=user, name="Acme", **old)
     return rows
