@@ -21,7 +21,7 @@ branch_labels = None
 depends_on = None
 
 LOOK = """
-    SELECT pg_catalog.format('public.%s is a %s of your own, and chat-schema creates a table of this name. Rename '
+    SELECT pg_catalog.format('public.%s is a %s of your own, and the upgrade creates something of this name. Rename '
         'yours, in your application too.', o.name, o.kind) AS says,
       pg_catalog.format('ALTER %s public.%s RENAME TO %s_of_before;', o.kind, o.name, o.name) AS mends,
       NULL AS rows, false AS unsafe
@@ -35,7 +35,8 @@ LOOK = """
       FROM pg_catalog.pg_type AS t
       WHERE t.typnamespace = pg_catalog.to_regnamespace('public') AND t.typrelid = 0 AND t.typelem = 0
     ) AS o
-    WHERE o.name = 'feedback'
+    WHERE o.name IN ('feedback', 'feedback_pkey', 'idx_feedback_conversation_id', 'idx_feedback_message_id',
+      'idx_feedback_user_id')
 """
 
 

@@ -23,7 +23,7 @@ branch_labels = None
 depends_on = None
 
 LOOK = """
-    SELECT pg_catalog.format('public.%s is a %s of your own, and chat-schema creates a table of this name. Rename '
+    SELECT pg_catalog.format('public.%s is a %s of your own, and the upgrade creates something of this name. Rename '
         'yours, in your application too.', o.name, o.kind) AS says,
       pg_catalog.format('ALTER %s public.%s RENAME TO %s_of_before;', o.kind, o.name, o.name) AS mends,
       NULL AS rows, false AS unsafe
@@ -37,7 +37,8 @@ LOOK = """
       FROM pg_catalog.pg_type AS t
       WHERE t.typnamespace = pg_catalog.to_regnamespace('public') AND t.typrelid = 0 AND t.typelem = 0
     ) AS o
-    WHERE o.name IN ('retention_rules', 'retention_holds')
+    WHERE o.name IN ('retention_rules', 'retention_rules_pkey', 'idx_retention_rules_tenant_id', 'retention_holds',
+      'retention_holds_pkey', 'idx_retention_holds_user_id')
 """
 
 

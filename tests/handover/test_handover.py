@@ -360,7 +360,7 @@ def test_an_export_takes_no_more_memory_for_many_rows(here: Rows, migrated_url: 
     conversation = here.conversation(user)
     program = (
         "import resource, sys; from app.__main__ import main\n"
-        "try: main(sys.argv[1:])\n"
+        "try: main()\n"
         "finally: print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, file=sys.stderr)"
     )
 

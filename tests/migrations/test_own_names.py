@@ -25,7 +25,7 @@ def test_what_is_in_the_way_is_named_together_and_out_of_it_by_the_statements_th
         chain.upgrade()
     assert chain.snapshot() == stood
     mends = re.findall(r"^ +(ALTER .*;)$", str(refused.value), re.MULTILINE)
-    assert len(mends) == len(NAMES)
+    assert len(mends) == len(NAMES) + 1  # and the index of a primary key, which keeps its name
     for mend in mends:
         chain.execute(mend)
     chain.upgrade()

@@ -184,8 +184,7 @@ def test_many_rows_of_a_table_go_in_one_insert(session: Session, statements: lis
         session.add_all(everything_of(user, tenant, number))
     session.add_all([RetentionRule(tenant=tenant) for tenant in tenants])
     session.flush()
-    for user in users:
-        session.add_all(what_hangs_on_a_message(session, user))
+    session.add_all([each for user in users for each in what_hangs_on_a_message(session, user)])
     session.commit()
     assert sorted(statement.split()[2] for statement in statements if statement.startswith("INSERT")) == sorted(
         Base.metadata.tables

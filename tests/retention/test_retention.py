@@ -57,7 +57,7 @@ def purged(url: str, *options: str) -> str:
 def test_without_a_rule_every_conversation_stays(rows: Rows, user: UUID, tenant: UUID, migrated_url: str) -> None:
     conversation(rows, user, 5000, "old")
     conversation(rows, user, 5000, "trash", deleted_at=datetime.now(UTC) - 5000 * DAY)
-    rows.insert("retention_rules")  # both NULL
+    rows.insert("retention_rules", keep=None, trash_keep=None)
     assert "conversations" not in purged(migrated_url)
     assert titles(rows) == {"old", "trash"}
 
