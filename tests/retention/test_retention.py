@@ -167,16 +167,16 @@ def test_there_is_one_rule_a_tenant_and_none_that_cannot_be_counted_by(rows: Row
 def test_a_batch_reads_what_is_due_and_no_more(
     rows: Rows, user: UUID, tenant: UUID, migrated_url: str, of_tenant: bool, trash: bool
 ) -> None:
-    """500 of 20,000 are due, and each batch takes 100 of them."""
+    """500 of a list of 5,000 are due, and each batch takes 100 of them."""
     rows.run(
         "INSERT INTO conversations (user_id, tenant_id, updated_at, deleted_at, created_at)"
         " SELECT %s, CASE n %% 2 WHEN 1 THEN %s::uuid END, at, CASE WHEN n %% 4 < 2 THEN at END, at"
-        " FROM generate_series(1, 80000) AS n, LATERAL (SELECT now() - n * interval '1 minute' AS at) AS o",
+        " FROM generate_series(1, 20000) AS n, LATERAL (SELECT now() - n * interval '1 minute' AS at) AS o",
         user,
         tenant,
     )
     rows.run("VACUUM ANALYZE conversations")
-    before = datetime.now(UTC) - timedelta(minutes=78_000)
+    before = datetime.now(UTC) - timedelta(minutes=18_000)
     due = retention.Due(tenant if of_tenant else None, trash, before)
     with database.connect(sa.make_url(migrated_url)) as connection:
         reads, sizes = [], []
