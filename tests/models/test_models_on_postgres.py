@@ -182,9 +182,9 @@ def test_many_rows_of_a_table_go_in_one_insert(session: Session, statements: lis
     for number, (user, tenant) in enumerate(zip(users, tenants, strict=True)):
         session.add(TenantUser(user=user, tenant=tenant))
         session.add_all(everything_of(user, tenant, number))
-    session.add_all([RetentionRule(tenant=tenant) for tenant in tenants])
     session.flush()
     session.add_all([each for user in users for each in what_hangs_on_a_message(session, user)])
+    session.add_all([RetentionRule(tenant_id=tenant.id) for tenant in tenants])
     session.commit()
     assert sorted(statement.split()[2] for statement in statements if statement.startswith("INSERT")) == sorted(
         Base.metadata.tables
