@@ -1,9 +1,8 @@
-"""The order in which a run goes: options, address, checks, one deployer at a time, then each revision by itself."""
+"""What the chat schema does at each step of a run; their order is the engine's (app/engine/environment.py)."""
 
-import logging.config
-from collections.abc import Collection, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
-from dataclasses import replace
+import logging
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
@@ -14,11 +13,9 @@ from alembic.util import to_tuple
 from alembic import context
 from chat_schema import database, look
 from chat_schema.destination import refuse_no_revision
-from chat_schema.engine.deployer_lock import deployer_lock
-from chat_schema.engine.revisions import about_to_undo, live
-from chat_schema.engine.session import READING, safe_search_path, session_settings
+from chat_schema.engine.environment import Run
 from chat_schema.options import Options
-from chat_schema.project import INTERNAL_SCHEMA, PROJECT, VERSIONS
+from chat_schema.project import INTERNAL_SCHEMA, PROJECT
 from chat_schema.roles import recorded_roles
 from chat_schema.version_table import (
     STRANGERS_SCRIPT,
@@ -30,12 +27,8 @@ from chat_schema.version_table import (
 
 log = logging.getLogger("chat_schema")
 config = context.config
-options = Options.parse(context.get_x_argument(as_dictionary=True))
 if (asked := getattr(config.cmd_opts, "revision", None)) is not None:
     refuse_no_revision(context.script, asked)
-
-if config.config_file_name and config.attributes.get("configure_logging", True):
-    logging.config.fileConfig(config.config_file_name, disable_existing_loggers=False)
 
 
 def is_ours(part: sa.schema.SchemaItem, name: str | None, kind: str, reflected: bool, compare_to: object) -> bool:
@@ -75,180 +68,117 @@ SETTINGS = {
     "include_schemas": True,
     "include_name": is_public,
     "version_table_schema": INTERNAL_SCHEMA,  # a changed search_path must not find another history
-    "transaction_per_migration": True,  # a lock ends with its revision
     "compare_server_default": True,
     "include_object": is_ours,
-    "engine_project": PROJECT,
     "autogenerate_plugins": ["alembic.autogenerate.*", "alembic.ext.checkconstraint_byname"],
 }
 
 
-def settings_of_a_run() -> dict[str, Any]:
-    """Return them with the models, and let revisions say op.create_policy and the like.
+class ChatRun(Run):
+    """A run of the chat schema's chain."""
 
-    Both are loaded here and not above: a command that finds nothing to do needs neither, and is through in less time.
-    """
-    import chat_schema.operations  # noqa: F401
-    from chat_schema import models
+    options: Options
+    gets_away = getattr(config.cmd_opts, "purge", False)
+    """Whether this is stamp --purge, from a revision that is none of ours."""
 
-    return {"target_metadata": in_schema_public(models.Base.metadata, models.TABLES), **SETTINGS}
+    def settings(self) -> dict[str, Any]:
+        """Return them with the models, and let revisions say op.create_owner_policies and the like.
 
+        Both are loaded here and not above: a command that finds nothing to do needs neither, and is through in less
+        time.
+        """
+        import chat_schema.operations  # noqa: F401
+        from chat_schema import models
 
-def changes_the_database() -> bool:
-    """Tell upgrade, downgrade and stamp, which have a destination, from current, check and history."""
-    try:
-        context.get_revision_argument()
-    except KeyError:
-        return False
-    return True
+        return {"target_metadata": in_schema_public(models.Base.metadata, models.TABLES), **SETTINGS}
 
+    @contextmanager
+    def connected(self) -> Iterator[sa.Connection]:
+        """Yield the caller's connection (tests hand over their own) or that of DATABASE_URL or the embedded server."""
+        if config.attributes.get("connection") is not None:
+            with super().connected() as connection:
+                yield connection
+        else:
+            with database.database_url(config.attributes.get("url")) as url, database.connect(url) as connection:
+                yield connection
 
-def finds_nothing_to_do(connection: sa.Connection) -> bool:
-    """Tell whether the command leads to head and the database is there: nothing need be locked or looked at closer."""
-    heads = context.script.get_heads()
-    if not changes_the_database() or sorted(to_tuple(context.get_revision_argument(), default=())) != sorted(heads):
-        return False
-    roles = roles_where_at(connection, heads)
-    if roles is None:
-        return False
-    options.settle_roles(roles)
-    log.info("The database is at %s, the head: there is nothing to do.", ", ".join(heads))
-    return True
+    def finds_nothing_to_do(self, connection: sa.Connection) -> bool:
+        """Tell whether the command leads to head and the database is there."""
+        heads = context.script.get_heads()
+        if not self.changes_the_database():
+            return False
+        if sorted(to_tuple(context.get_revision_argument(), default=())) != sorted(heads):
+            return False
+        roles = roles_where_at(connection, heads)
+        if roles is None:
+            return False
+        self.options.settle_roles(roles)
+        log.info("The database is at %s, the head: there is nothing to do.", ", ".join(heads))
+        return True
 
-
-@contextmanager
-def connected() -> Iterator[sa.Connection]:
-    """Yield the caller's connection (tests hand over their own) or a checked one of ours, on the safe search_path."""
-    given = config.attributes.get("connection")
-    if isinstance(given, sa.Connection):
-        with safe_search_path(given):
-            yield given
-    elif isinstance(given, sa.Engine):
-        with given.connect() as connection, safe_search_path(connection):
-            yield connection
-    else:
-        with database.database_url(config.attributes.get("url")) as url, database.connect(url) as connection:
-            yield connection
-
-
-@contextmanager
-def no_default_schema(connection: sa.Connection) -> Iterator[None]:
-    """Let SQLAlchemy take nobody's schema for the one that need not be named, as the search_path does."""
-    dialect = connection.dialect
-    before, dialect.default_schema_name = dialect.default_schema_name, "pg_catalog"
-    try:
-        yield
-    finally:
-        dialect.default_schema_name = before
-
-
-def look_first(connection: sa.Connection, migration: MigrationContext, settled: Options) -> None:
-    """Refuse what an upgrade would fail on, before it has changed anything."""
-    heads = migration.get_current_heads()
-    steps = migration._migrations_fn(heads, migration) if migration._migrations_fn else ()
-    upgrades = any(isinstance(step, RevisionStep) and step.is_upgrade for step in steps)
-    connection.rollback()
-    if upgrades:
-        look.refuse(look.obstacles(connection, look.looks(context.script, heads, settled)))
-        from chat_schema import rehearsal
-
-        if rehearsal.is_needed(connection, heads, settled):
-            log.info("Rehearsing on a copy of the catalog and some rows (-x rehearse=no leaves it out).")
-            rehearsed = rehearsal.rehearse(connection.engine.url, settled)
-            for note in rehearsed.notes:
-                log.info("%s", note)
-            look.refuse(rehearsed.obstacles)
-
-
-def ended_at_head(applied: list[MigrationInfo]) -> bool:
-    """Tell whether an upgrade has run a revision, and the last one was the head."""
-    last = applied[-1] if applied else None
-    return (
-        last is not None
-        and not last.is_stamp
-        and last.is_upgrade
-        and last.up_revision_id == context.get_head_revision()
-    )
-
-
-def run_online() -> None:
-    """Run the command on a live database."""
-    with ExitStack() as stack:
-        stack.enter_context(database.explained_errors())
-        connection = stack.enter_context(connected())
-        if finds_nothing_to_do(connection):
-            return
-        stack.enter_context(no_default_schema(connection))
-        if changes_the_database():
-            stack.enter_context(session_settings(connection, options, PROJECT.search_path))
-            stack.enter_context(deployer_lock(connection, options.deployer_wait, VERSIONS, PROJECT.lock_space))
+    def check(self, connection: sa.Connection) -> Options:
+        """Refuse a schema that others write to, a login without rights, and a revision of another version."""
         refuse_strangers(connection)
-        if changes_the_database():
+        if self.changes_the_database():
             database.require_rights(connection)
-        gets_away = getattr(config.cmd_opts, "purge", False)  # stamp --purge, from a revision that is none of ours
-        if not gets_away:
+        if not self.gets_away:
             refuse_wrong_revision(connection, context.script)
-        settled = options.settle_roles(recorded_roles(connection))
-        connection.rollback()  # an open transaction here would make Alembic persist nothing
-        only_looks = not changes_the_database()  # check on an empty database leaves no version table there
-        applied: list[MigrationInfo] = []
-        context.configure(
-            connection=connection,
-            engine_options=settled,
-            dont_mutate=only_looks,
-            on_version_apply=lambda step, **_: applied.append(step),
-            **settings_of_a_run(),
-        )
-        migration = context.get_context()
-        if downgrades := about_to_undo(migration):
-            from chat_schema.dependents import refuse_dependents
+        return self.options.settle_roles(recorded_roles(connection))
 
-            refuse_dependents(connection, downgrades, settled, expected())
-            connection.rollback()
-        if changes_the_database():
-            if not gets_away:
-                look_first(connection, migration, settled)
-            stack.enter_context(version_table(connection))
-        migration._migrations_fn = live(migration._migrations_fn, options)  # the one seam around a single revision
-        with context.begin_transaction():
-            context.run_migrations()
-        if ended_at_head(applied) and config.attributes.get("compare_catalog", True):
+    def look_first(self, connection: sa.Connection, migration: MigrationContext, options: Any) -> None:
+        """Refuse what an upgrade would fail on, before it has changed anything."""
+        if self.gets_away:
+            return
+        heads = migration.get_current_heads()
+        steps = migration._migrations_fn(heads, migration) if migration._migrations_fn else ()
+        upgrades = any(isinstance(step, RevisionStep) and step.is_upgrade for step in steps)
+        connection.rollback()
+        if upgrades:
+            look.refuse(look.obstacles(connection, look.looks(context.script, heads, options)))
+            from chat_schema import rehearsal
+
+            if rehearsal.is_needed(connection, heads, options):
+                log.info("Rehearsing on a copy of the catalog and some rows (-x rehearse=no leaves it out).")
+                rehearsed = rehearsal.rehearse(connection.engine.url, options)
+                for note in rehearsed.notes:
+                    log.info("%s", note)
+                look.refuse(rehearsed.obstacles)
+
+    def before_undoing(self, connection: sa.Connection, downgrades: list[Callable[..., Any]], options: Any) -> None:
+        """Refuse a downgrade that would drop what objects of the application's own depend on."""
+        from chat_schema.dependents import refuse_dependents
+
+        refuse_dependents(connection, downgrades, options, expected())
+
+    @contextmanager
+    def version_schema(self, connection: sa.Connection) -> Iterator[None]:
+        """Have schema chat_internal, and leave nothing behind at base."""
+        with version_table(connection):
+            yield
+
+    def finished(self, connection: sa.Connection, applied: list[MigrationInfo]) -> None:
+        """Compare the catalog with the expected one after an upgrade that has run a revision and ended at the head."""
+        last = applied[-1] if applied else None
+        if last is None or last.is_stamp or not last.is_upgrade or last.up_revision_id != context.get_head_revision():
+            return
+        if config.attributes.get("compare_catalog", True):
             from chat_schema.verification import refuse_differences
 
             refuse_differences(connection)
 
+    def begin_script(self, options: Any) -> None:
+        """Ask in the script what a run asks, where it begins with the first revision."""
+        if self.changes_the_database() and context.get_starting_revision_argument() is None:
+            context.execute(STRANGERS_SCRIPT)
+            context.get_context().impl.static_output(look.as_script(look.looks(context.script, (), options)) + ";\n")
+        context.execute(f"CREATE SCHEMA IF NOT EXISTS {INTERNAL_SCHEMA}")
 
-def run_offline() -> None:
-    """Write the command as a script for psql, which cannot retry: it waits longer for a lock, then stops."""
-    patient = replace(options, lock_timeout=max(options.lock_timeout, 5.0))
-    context.configure(
-        url="postgresql+psycopg://",
-        literal_binds=True,
-        dialect_opts={"paramstyle": "named"},  # any other would double each % in the script
-        engine_options=patient,
-        **settings_of_a_run(),
-    )
-    settings = {
-        **READING,  # nothing that somebody made in public is called
-        "lock_timeout": f"'{patient.lock_timeout:.0f}s'",
-        "statement_timeout": "0",
-    }
-    for name, value in settings.items():
-        context.execute(f"SET {name} = {value}")
-    if changes_the_database() and context.get_starting_revision_argument() is None:
-        context.execute(STRANGERS_SCRIPT)
-        context.get_context().impl.static_output(look.as_script(look.looks(context.script, (), patient)) + ";\n")
-    context.execute(f"CREATE SCHEMA IF NOT EXISTS {INTERNAL_SCHEMA}")
-    with context.begin_transaction():
-        context.run_migrations()
-    if changes_the_database() and context.get_revision_argument() is None:  # downgrade base leaves nothing behind
-        context.execute(f"DROP TABLE {INTERNAL_SCHEMA}.alembic_version")
-        context.execute(f"DROP SCHEMA {INTERNAL_SCHEMA}")
-    for name in settings:  # what a tool runs next in this session is not ours
-        context.execute(f"RESET {name}")
+    def end_script(self) -> None:
+        """Leave nothing behind at base."""
+        if self.changes_the_database() and context.get_revision_argument() is None:
+            context.execute(f"DROP TABLE {INTERNAL_SCHEMA}.alembic_version")
+            context.execute(f"DROP SCHEMA {INTERNAL_SCHEMA}")
 
 
-if context.is_offline_mode():
-    run_offline()
-else:
-    run_online()
+options = Options.parse(context.get_x_argument(as_dictionary=True))
+ChatRun(context, project=PROJECT, options=options).go()

@@ -19,9 +19,12 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 from sqlalchemy import (
+    ARRAY,
     BigInteger,
+    Boolean,
     ColumnElement,
     DateTime,
+    Double,
     Integer,
     LargeBinary,
     Numeric,
@@ -462,6 +465,87 @@ def open_share(token: str, *, after: MessagePosition | None = None, limit: int =
 
 def _token_hash(token: str) -> bytes:
     return hashlib.sha256(token.encode()).digest()
+
+
+class Hit(NamedTuple):
+    """A message that a search found. ``store`` is "messages" or "chat_messages", ``rank`` greater for a better one."""
+
+    store: str
+    id: UUID
+    conversation_id: UUID
+    role: str
+    created_at: datetime | None
+    snippet: str
+    rank: float
+
+    def parts(self) -> list[tuple[str, bool]]:
+        """Return the snippet in pieces, each with whether it is what was searched for: escape the text, mark those."""
+        return [
+            (text, found)
+            for piece in self.snippet.split("\x02")
+            for text, found in zip(piece.rpartition("\x03")[::2], (True, False), strict=True)
+            if text
+        ]
+
+
+class HitPosition(NamedTuple):
+    """Where a found message stands among all that were found."""
+
+    store: str
+    created_at: datetime | None
+    id: UUID
+    rank: float
+
+    @classmethod
+    def of(cls, hit: Hit) -> HitPosition:
+        """Return the position of ``hit``, from which the next page goes on."""
+        return cls(hit.store, hit.created_at, hit.id, hit.rank)
+
+
+def search(
+    query: str,
+    *,
+    user_id: UUID | None = None,
+    conversation_id: UUID | None = None,
+    roles: Sequence[str] | None = None,
+    since: datetime | None = None,
+    until: datetime | None = None,
+    best_first: bool = False,
+    after: HitPosition | None = None,
+    limit: int = 20,
+) -> Select[str, UUID, UUID, str, datetime | None, str, float]:
+    """Return a page of a user's messages of both stores that contain what ``query`` asks for, the newest first.
+
+    Yields rows for ``Hit(*row)``; a page has up to 200. ``query`` is what people type: words, "phrases", -without, OR;
+    upper and lower case are one, and 1,000 characters are allowed. A user searches its own messages, those that it sees
+    elsewhere too; the service says whose by ``user_id``. ``best_first`` orders the newest hundred of each store by how
+    often and how densely they contain it. Index: idx_messages_search and idx_chat_messages_search, with
+    idx_messages_user_id and idx_chat_messages_user_created.
+    """
+    found = func.chat_internal.search_messages(
+        literal(query.replace("\x00", " "), Text),
+        literal(user_id, Uuid),
+        literal(conversation_id, Uuid),
+        literal(None if roles is None else list(roles), ARRAY(Text)),
+        literal(since, DateTime(timezone=True)),
+        literal(until, DateTime(timezone=True)),
+        literal(best_first, Boolean),
+        literal(after and after.store, Text),
+        literal(after and after.created_at, DateTime(timezone=True)),
+        literal(after and after.id, Uuid),
+        literal(after and after.rank, Double),
+        literal(limit, Integer),
+    ).table_valued(
+        column("store", Text),
+        column("id", Uuid),
+        column("conversation_id", Uuid),
+        column("role", Text),
+        column("created_at", DateTime(timezone=True)),
+        column("snippet", Text),
+        column("rank", Double),
+        name="found",
+    )
+    return select(*found.c)
 
 
 def session_cost(session_id: UUID) -> Select[Decimal]:

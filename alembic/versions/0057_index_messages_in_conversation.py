@@ -7,13 +7,13 @@ Locks:  ShareUpdateExclusive on public.messages while building: reads and writes
 Undone: the index is dropped CONCURRENTLY.
 
 Revision ID: 0057
-Revises: 0067
+Revises: 0054
 """
 
 from alembic import op
 
 revision = "0057"
-down_revision = "0067"
+down_revision = "0054"
 branch_labels = None
 depends_on = None
 

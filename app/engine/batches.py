@@ -101,7 +101,7 @@ def run(engine: sa.Engine, backfill: Backfill, options: Options, positions: Posi
     committed stays), when a client keeps a row locked for too long, or when rows stay pending after every sweep.
     """
     changed = 0
-    with engine.connect() as control, session_settings(control, options, project.search_path):
+    with engine.connect() as control, session_settings(control, options, project):
         positions.make(control)
         for sweep in range(_SWEEPS):
             if sweep and not control.scalar(sa.text(backfill.any_pending())):
@@ -193,7 +193,7 @@ class _Walk:
         size, rows = _FIRST_BATCH, 1
         with (
             self._engine.connect().execution_options(no_parameters=True, isolation_level="AUTOCOMMIT") as connection,
-            session_settings(connection, self._options, self._project.search_path),
+            session_settings(connection, self._options, self._project),
         ):
             connection.exec_driver_sql(_SETTINGS)
             asked = time.monotonic()
@@ -324,6 +324,6 @@ class _Walk:
         """Give the space of the old row versions back to the batches that come, so that the table does not double."""
         with contextlib.suppress(DBAPIError), self._engine.connect() as vacuum:
             vacuum = vacuum.execution_options(isolation_level="AUTOCOMMIT")
-            with session_settings(vacuum, self._options, self._project.search_path):
+            with session_settings(vacuum, self._options, self._project):
                 # TRUNCATE would take AccessExclusive at the table's end; a lock held by autovacuum is not waited for
                 vacuum.exec_driver_sql(f"VACUUM (TRUNCATE false, SKIP_LOCKED) {self._backfill.table}")

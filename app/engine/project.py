@@ -19,6 +19,10 @@ class Project:
 
     command: str = "alembic"
     """What its users type, as messages name it."""
+    address: str = "sqlalchemy.url"
+    """What holds the address of the database, as messages name it."""
+    without_address: str = ""
+    """What messages add about that: what happens where it is not given."""
     verify: str | None = None
     """The command that tells what is wrong with a database, where the project has one."""
     default_schema: str | None = None
@@ -26,7 +30,7 @@ class Project:
     search_path: str | None = None
     """The search_path of a run; None: that of the login."""
     home: str | None = None
-    """The schema of the engine's own table; None: the version table's."""
+    """The schema of the engine's own table, and of functions that are the project's own; None: the version table's."""
     positions: str | None = None
     """The table of positions that a revision of the project makes; None: the engine makes one while it needs it."""
     lock_space: int | None = None

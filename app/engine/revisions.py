@@ -7,7 +7,8 @@ stands in the database now.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from types import MappingProxyType
 from typing import Any, cast
 
 import sqlalchemy as sa
@@ -24,14 +25,17 @@ from .unfinished import DOWNGRADE, StoppedError, Unfinished
 Steps = Callable[[Any, MigrationContext], Iterable[MigrationStep]]
 
 
-def live(steps: Steps, options: Options) -> Steps:
-    """Wrap Alembic's ``fn`` so that each revision runs as said above; the shape of the argument is kept."""
+def live(steps: Steps, options: Options, arguments: Mapping[str, Any] = MappingProxyType({})) -> Steps:
+    """Wrap Alembic's ``fn`` so that each revision runs as said above; the shape of the argument is kept.
+
+    ``arguments`` are those of ``context.run_migrations()``, which each function of a revision gets.
+    """
 
     def wrapped(heads: Any, context: MigrationContext) -> Iterator[MigrationStep]:
         if context.as_sql:
             yield from steps(heads, context)
             return
-        left = _left(steps.__name__, heads, context, options)
+        left = _left(steps.__name__, heads, context, options, arguments)
         for step in steps(heads, context):
             if isinstance(step, RevisionStep):
                 begun = Unfinished.of(step)
@@ -47,9 +51,15 @@ def about_to_undo(context: MigrationContext) -> list[Callable[..., Any]]:
     if steps.__name__ != DOWNGRADE:
         return []
     heads = context.get_current_heads()
-    left = unfinished.noted_in(cast(sa.Connection, context.connection), context.version_table_schema)
+    left = unfinished.noted_in(
+        cast(sa.Connection, context.connection), context.version_table_schema, context.version_table
+    )
     undone_first = []
-    if left is not None and left.opposite.direction == DOWNGRADE and left.is_at(heads, _script(left, context)):
+    if (
+        left is not None
+        and left.opposite.direction == DOWNGRADE
+        and left.is_at(heads, cast(ScriptDirectory, context.script))
+    ):
         undone_first.append(left.opposite.function(_script(left, context)))
     return undone_first + [step.migration_fn for step in steps(heads, context) if isinstance(step, RevisionStep)]
 
@@ -64,33 +74,41 @@ def _live(step: RevisionStep, begun: Unfinished, context: MigrationContext, opti
                 lock_retry.attempt(functools.partial(revision, **arguments), str(step.short_log), context, options)
             unfinished.forget(context)
         except BaseException as error:
-            error.add_note(_aftermath(error, begun, context, options))
+            error.add_note(_aftermath(error, begun, context, options, arguments))
             raise
 
     return run
 
 
-def _left(command: str, heads: Any, context: MigrationContext, options: Options) -> Unfinished | None:
+def _left(
+    command: str, heads: Any, context: MigrationContext, options: Options, arguments: Mapping[str, Any]
+) -> Unfinished | None:
     """Return what a run of the same direction has left, to be gone on with; undo what one of the other has left."""
     connection = cast(sa.Connection, context.connection)
     if command == DOWNGRADE:
         Positions.of(context).forget(connection)  # of backfills that the way back may undo
-    left = unfinished.noted_in(connection, context.version_table_schema)
-    if left is None or not left.is_at(heads, _script(left, context)):
+    left = unfinished.noted_in(connection, context.version_table_schema, context.version_table)
+    if left is None or not left.is_at(heads, cast(ScriptDirectory, context.script)):
         return None
     if command == left.opposite.direction:
-        _undo(left, context, options)
+        _undo(left, context, options, arguments)
     return left
 
 
-def _undo(begun: Unfinished, context: MigrationContext, options: Options) -> None:
-    function = begun.opposite.function(_script(begun, context))
+def _undo(begun: Unfinished, context: MigrationContext, options: Options, arguments: Mapping[str, Any]) -> None:
+    function = functools.partial(begun.opposite.function(_script(begun, context)), **arguments)
     with context.begin_transaction(_per_migration=True):
         lock_retry.attempt(function, f"undoing the unfinished {begun}", context, options)
         unfinished.forget(context)
 
 
-def _aftermath(error: BaseException, begun: Unfinished, context: MigrationContext, options: Options) -> str:
+def _aftermath(
+    error: BaseException,
+    begun: Unfinished,
+    context: MigrationContext,
+    options: Options,
+    arguments: Mapping[str, Any],
+) -> str:
     """Undo what the failed revision has committed, and return what stands now."""
     connection = cast(sa.Connection, context.connection)
     before = begun.revision if begun.direction == DOWNGRADE else _script(begun, context).down_revision
@@ -107,7 +125,7 @@ def _aftermath(error: BaseException, begun: Unfinished, context: MigrationContex
         if context._transaction is not None:
             context._transaction.rollback()
             context._transaction = None
-        _undo(begun, context, options)
+        _undo(begun, context, options, arguments)
         batches = Positions.of(context).names(connection)
         connection.rollback()
     except (DBAPIError, CommandError) as failure:

@@ -1,9 +1,9 @@
 """What a run's session is told before it does anything: a search_path that nobody else writes to, short lock waits.
 
-The login's and the database's own settings change nothing. With ``public`` on the path a function or an operator that a
-stranger made there can be a better match than PostgreSQL's own (``lower(varchar)``, ``=(varchar, varchar)``), and would
-run as the login; in a database from before PostgreSQL 15 everybody may make one. ``pg_temp`` comes last, because a path
-that does not name it has it first.
+Where a project names its search_path, the login's and the database's own change nothing. With ``public`` on the path a
+function or an operator that a stranger made there can be a better match than PostgreSQL's own (``lower(varchar)``,
+``=(varchar, varchar)``), and would run as the login; in a database from before PostgreSQL 15 everybody may make one.
+``pg_temp`` comes last, because a path that does not name it has it first.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from sqlalchemy import event
 from sqlalchemy.exc import DBAPIError
 
 from .options import Options
+from .project import Project
 
 SEARCH_PATH = "pg_catalog, pg_temp"
 READING = {  # how our statements, and what the server says of its objects, are read
@@ -29,12 +30,11 @@ _SET = sa.text("SELECT pg_catalog.set_config(:name, :value, false)")
 
 
 @contextlib.contextmanager
-def session_settings(connection: sa.Connection, options: Options, search_path: str | None) -> Iterator[None]:
-    """Give our session the short lock timeout and no other timeout of the login's, while entered.
+def session_settings(connection: sa.Connection, options: Options, project: Project) -> Iterator[None]:
+    """Give our session the name and search_path of ``project``, a short lock timeout and no other one, while entered.
 
-    Its search_path becomes ``search_path``, or stays the login's where that is None.
-
-    Committed before ``context.configure()``: an open transaction there makes Alembic persist nothing.
+    The application's own name, which a given engine can have, would make it look like one of the application's
+    sessions. Committed before ``context.configure()``: an open transaction there makes Alembic persist nothing.
     """
     timeouts = {
         "lock_timeout": f"{options.lock_timeout * 1000:.0f}ms",
@@ -43,24 +43,36 @@ def session_settings(connection: sa.Connection, options: Options, search_path: s
         "idle_session_timeout": "0",
         "transaction_timeout": "0",  # since PostgreSQL 17
     }
-    reading = {**READING, "search_path": search_path}
-    with _settings(connection, {name: value for name, value in (reading | timeouts).items() if value is not None}):
+    name = {"application_name": str(connection.engine.url.query.get("application_name", project.command))}
+    with _settings(connection, {**reading(project.search_path), **timeouts, **name}):
         yield
+
+
+def reading(search_path: str | None) -> dict[str, str]:
+    """Return :data:`READING` with this search_path, or without one: then the login's stays."""
+    return {name: value for name, value in {**READING, "search_path": search_path}.items() if value is not None}
 
 
 @contextlib.contextmanager
 def safe_search_path(connection: sa.Connection) -> Iterator[None]:
-    """Give a session :data:`READING` alone, while entered; for one that :func:`keep_search_path` has not seen."""
+    """Give a session :data:`READING` alone, while entered."""
     with _settings(connection, READING):
         yield
 
 
-def keep_search_path(connection: sa.Connection) -> None:
-    """Give ``connection``, and every other one that its engine opens from now on, :data:`READING` for good.
+@contextlib.contextmanager
+def read_as(connection: sa.Connection, search_path: str | None) -> Iterator[None]:
+    """Give a session that was handed over what :func:`keep_reading` gives one of ours, while entered."""
+    with _settings(connection, reading(search_path)):
+        yield
+
+
+def keep_reading(connection: sa.Connection, search_path: str | None) -> None:
+    """Give ``connection``, and every other one that its engine opens from now on, :func:`reading` for good.
 
     Not before it is known that no pooler in transaction mode hands the session to other clients.
     """
-    settings = (f"pg_catalog.set_config('{name}', '{value}', false)" for name, value in READING.items())
+    settings = (f"pg_catalog.set_config('{name}', '{value}', false)" for name, value in reading(search_path).items())
     statement = "SELECT " + ", ".join(settings)
 
     @event.listens_for(connection.engine, "connect")

@@ -15,11 +15,12 @@ from typing import Any, cast
 
 import sqlalchemy as sa
 from alembic.runtime.migration import MigrationContext, RevisionStep
-from alembic.script import Script
+from alembic.script import Script, ScriptDirectory
 from alembic.util import CommandError
 
 UPGRADE, DOWNGRADE = "upgrade", "downgrade"
 TABLE = "unfinished_revision"
+_DEFAULT = "alembic_version"
 
 
 class StoppedError(CommandError):
@@ -49,9 +50,13 @@ class Unfinished:
         """Return the function of the revision that runs in this direction."""
         return cast(Callable[..., Any], getattr(script.module, self.direction))
 
-    def is_at(self, heads: tuple[str, ...], script: Script) -> bool:
+    def is_at(self, heads: tuple[str, ...], scripts: ScriptDirectory) -> bool:
         """Tell whether the database, at ``heads``, is still where this was begun, and was not stamped since."""
-        return heads == ((self.revision,) if self.direction == DOWNGRADE else script._normalized_down_revisions)
+        if self.direction == DOWNGRADE:
+            return self.revision in heads
+        applied = {each.revision for each in scripts.iterate_revisions(heads, "base")} if heads else set()
+        before = scripts.get_revision(self.revision)._normalized_down_revisions
+        return self.revision not in applied and applied.issuperset(before)
 
     def __str__(self) -> str:
         return f"{self.direction} {self.revision}"
@@ -78,7 +83,9 @@ class Unfinished:
     def _note(self, context: MigrationContext) -> None:
         """Write the note, in one round trip: others may be waiting for what this transaction has locked."""
         connection = cast(sa.Connection, context.connection)
-        table = connection.dialect.identifier_preparer.format_table(_table(context.version_table_schema))
+        table = connection.dialect.identifier_preparer.format_table(
+            _table(context.version_table_schema, context.version_table)
+        )
         revision = self.revision.replace("'", "''")
         connection.execution_options(no_parameters=True).exec_driver_sql(
             f"DROP TABLE IF EXISTS {table};"  # a publication FOR ALL TABLES would refuse a DELETE
@@ -88,9 +95,9 @@ class Unfinished:
         )
 
 
-def noted_in(connection: sa.Connection, schema: str | None) -> Unfinished | None:
+def noted_in(connection: sa.Connection, schema: str | None, version_table: str = _DEFAULT) -> Unfinished | None:
     """Return the revision that a run has left unfinished, if there is one."""
-    table = _table(schema)
+    table = _table(schema, version_table)
     if not sa.inspect(connection).has_table(table.name, schema):
         return None
     row = connection.execute(sa.select(table)).first()
@@ -100,12 +107,12 @@ def noted_in(connection: sa.Connection, schema: str | None) -> Unfinished | None
 def forget(context: MigrationContext) -> None:
     """Drop the note, within the transaction that ends the revision."""
     connection = cast(sa.Connection, context.connection)
-    _table(context.version_table_schema).drop(connection, checkfirst=True)
+    _table(context.version_table_schema, context.version_table).drop(connection, checkfirst=True)
 
 
-def _table(schema: str | None) -> sa.Table:
+def _table(schema: str | None, version_table: str) -> sa.Table:
     return sa.Table(
-        TABLE,
+        TABLE if version_table == _DEFAULT else f"{version_table}_unfinished",  # each chain has its own
         sa.MetaData(schema=schema),
         sa.Column("revision", sa.Text),
         sa.Column("direction", sa.Text),

@@ -46,6 +46,8 @@ class ChatMessage(Base):
         Index("idx_chat_messages_conv_created", "conversation_id", text("created_at DESC")),
         # The latest messages of a user, as the flat clients read them; the cascade from users.
         Index("idx_chat_messages_user_created", "user_id", text("created_at DESC")),
+        # The messages of a user with a word: search_messages().
+        Index("idx_chat_messages_search", text("chat_internal.search_terms(user_id, content)"), postgresql_using="gin"),
     )
 
     conversation: Mapped["Conversation"] = relationship(back_populates="chat_messages", lazy="raise_on_sql")

@@ -58,8 +58,10 @@ class Message(Base):
         Index("idx_messages_conversation_id", "conversation_id", "user_id", "created_at", "seq"),
         # What composite keys point at: attachments, feedback and shares name a message of their own conversation.
         Index("idx_messages_conversation_id_id", "conversation_id", "id", unique=True),
-        # A user's messages, and the cascade from users.
-        Index("idx_messages_user_id", "user_id"),
+        # The latest messages of a user, among which search_messages() looks first; the cascade from users.
+        Index("idx_messages_user_id", "user_id", text("created_at DESC")),
+        # The messages of a user with a word: search_messages().
+        Index("idx_messages_search", text("chat_internal.search_terms(user_id, content)"), postgresql_using="gin"),
         # The same page without user_id, as service_role asks: WHERE conversation_id ORDER BY created_at, seq LIMIT n.
         Index("idx_messages_conversation_id_created_at", "conversation_id", "created_at", "seq"),
         # INSERT ... ON CONFLICT (user_id, idempotency_key): one user's keys never meet another's.

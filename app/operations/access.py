@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from alembic.operations import Operations
 from alembic.util import CommandError
 
+from ..engine.operations.access import create_policy, grant_to
 from ..engine.operations.registry import (
     identifier,
     is_offline,
@@ -61,40 +62,6 @@ def create_missing_roles(operations: Operations) -> None:
 
 
 @operation
-def enable_row_level_security(operations: Operations, table: str) -> None:
-    """Turn row level security on, not FORCE: the owner's own backfill must see every row."""
-    statement(operations, f"ALTER TABLE {quoted(operations, table)} ENABLE ROW LEVEL SECURITY")
-
-
-@operation
-def create_policy(
-    operations: Operations,
-    name: str,
-    table: str,
-    command: str,
-    to: str,
-    using: str | None = None,
-    check: str | None = None,
-) -> None:
-    """Create one permissive policy: ``command`` is SELECT, INSERT, UPDATE, DELETE or ALL, ``to`` a logical role."""
-    text = (
-        f"CREATE POLICY {identifier(operations, name)} ON {quoted(operations, table)}"
-        f" AS PERMISSIVE FOR {command} TO {quoted_role(operations, to)}"
-    )
-    if using is not None:
-        text += f" USING ({using})"
-    if check is not None:
-        text += f" WITH CHECK ({check})"
-    statement(operations, text)
-
-
-@operation
-def drop_policy(operations: Operations, name: str, table: str) -> None:
-    """Drop one policy; it must exist."""
-    statement(operations, f"DROP POLICY {identifier(operations, name)} ON {quoted(operations, table)}")
-
-
-@operation
 def create_owner_policies(operations: Operations, table: str, owner: str, insert: str | None = None) -> None:
     """Create the five policies of a table whose rows have an owner.
 
@@ -140,19 +107,13 @@ def grant_only(
     ``target`` is ``"tasks"``, ``"SEQUENCE messages_seq_seq"``, ``"FUNCTION get_session_cost(uuid)"`` and so on. Hosted
     platforms grant rights by default privileges (TRUNCATE to anon among them), hence the revocation first.
     """
-    kind, _, name = (
-        target.rpartition(" ") if not target.startswith(("FUNCTION", "PROCEDURE")) else target.partition(" ")
+    rights = {"authenticated": authenticated, "service_role": service_role}
+    grant_to(
+        operations,
+        target,
+        {role: privileges for role, privileges in rights.items() if privileges},
+        revoke_from=("PUBLIC", *_LOGICAL_ROLES),
     )
-    signature = ""
-    if "(" in name:
-        name, _, arguments = name.partition("(")
-        signature = "(" + arguments
-    written = f"{kind or 'TABLE'} {quoted(operations, name)}{signature}"
-    everyone = ", ".join(quoted_role(operations, role) for role in ("PUBLIC", *_LOGICAL_ROLES))
-    statement(operations, f"REVOKE ALL ON {written} FROM {everyone}")
-    for role, privileges in (("authenticated", authenticated), ("service_role", service_role)):
-        if privileges:
-            statement(operations, f"GRANT {privileges} ON {written} TO {quoted_role(operations, role)}")
 
 
 @operation

@@ -17,7 +17,7 @@ NAMES = {
 
 
 def test_what_is_in_the_way_is_named_together_and_out_of_it_by_the_statements_that_are_printed(chain: Chain) -> None:
-    chain.upgrade("0067")
+    chain.upgrade(before("0057"))
     for name, create in NAMES.items():
         chain.execute(create.format(name))
     stood = chain.snapshot()

@@ -9,13 +9,11 @@ import pytest
 import sqlalchemy as sa
 from alembic.util import CommandError
 
+from app.engine.operations.access import create_policy, drop_policy, enable_row_level_security
 from app.operations.access import (
     alter_owner_policies,
     create_missing_roles,
     create_owner_policies,
-    create_policy,
-    drop_policy,
-    enable_row_level_security,
     grant_only,
     grant_schema_usage,
     record_role_names,

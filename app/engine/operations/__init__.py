@@ -4,6 +4,6 @@ Importing this package registers them with Alembic. They are written to be froze
 the SQL it is given and knows nothing of the models.
 """
 
-from . import backfill, constraints, data_loss, indexes, sql, verify
+from . import access, backfill, constraints, data_loss, indexes, sql, verify
 
-__all__ = ["backfill", "constraints", "data_loss", "indexes", "sql", "verify"]
+__all__ = ["access", "backfill", "constraints", "data_loss", "indexes", "sql", "verify"]

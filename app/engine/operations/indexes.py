@@ -30,6 +30,8 @@ def create_index_online(
     columns: Sequence[str],
     unique: bool = False,
     where: str | None = None,
+    using: str | None = None,
+    storage: str | None = None,
 ) -> None:
     """Build an index CONCURRENTLY, outside a transaction, and see to it that it is valid.
 
@@ -41,7 +43,8 @@ def create_index_online(
     index = _beside(operations, table, name)
     build = (
         f"CREATE {'UNIQUE ' if unique else ''}INDEX CONCURRENTLY {identifier(operations, name)}"
-        f" ON {quoted(operations, table)} ({key}){condition}"
+        f" ON {quoted(operations, table)}{f' USING {using}' if using else ''} ({key})"
+        f"{f' WITH ({storage})' if storage else ''}{condition}"
     )
     if is_conditional(operations):
         statement(operations, build.replace(" CONCURRENTLY", "", 1))

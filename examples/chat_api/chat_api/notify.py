@@ -5,7 +5,8 @@
     python -m chat_api.notify realtime    # on Supabase, instead: conversations and messages join supabase_realtime
 
 Every role that may connect may LISTEN. So a notification holds a number and nothing else; what was written stands under
-that number in chat_api.changes, which service_role alone reads.
+that number in chat_api.changes, which service_role alone reads. Both come by a revision of the service's own, in
+chain/, on the engine of chat-schema.
 
 Off by default, because a transaction that notifies holds one lock for the whole server while it commits: commits that
 would have shared a flush to disk then wait for one another. `python -m chat_api.notify_cost` measures it.
@@ -15,12 +16,16 @@ from __future__ import annotations
 
 import argparse
 import sys
+from pathlib import Path
 
 import sqlalchemy as sa
+from alembic import command
+from alembic.config import Config
 from alembic.util import CommandError
 
 from chat_schema import database
-from chat_schema.roles import Roles, recorded_roles
+from chat_schema.options import Options
+from chat_schema.roles import recorded_roles
 
 CHANNEL = "chat_api"
 
@@ -40,75 +45,9 @@ CHANGES = sa.text(
 SWEEP = sa.text("DELETE FROM chat_api.changes WHERE transaction < CAST(CAST(:horizon AS text) AS xid8)")
 HORIZON = sa.text("SELECT pg_catalog.pg_snapshot_xmin(pg_catalog.pg_current_snapshot())::text")
 
-# In a schema of its own: what stands in chat_internal is chat-schema's. The trigger runs as whoever writes, and a role
-# that has no part in this (one that deletes accounts, say) writes unannounced rather than not at all.
-INSTALL = (
-    "SET LOCAL lock_timeout = '2s'",
-    "CREATE SCHEMA IF NOT EXISTS chat_api",
-    "REVOKE ALL ON SCHEMA chat_api FROM PUBLIC, {anon}",
-    "GRANT USAGE ON SCHEMA chat_api TO {authenticated}, {service_role}",
-    "DROP TABLE IF EXISTS chat_api.changes",
-    """
-    CREATE UNLOGGED TABLE chat_api.changes (
-      transaction pg_catalog.xid8 NOT NULL DEFAULT pg_catalog.pg_current_xact_id(),
-      conversation_id pg_catalog.uuid NOT NULL,
-      kind pg_catalog.text NOT NULL,
-      user_id pg_catalog.uuid NOT NULL,
-      PRIMARY KEY (transaction, conversation_id, kind),
-      CONSTRAINT ck_changes_kind CHECK (kind IN ('changed', 'deleted'))
-    )
-    """,
-    "ALTER TABLE chat_api.changes ENABLE ROW LEVEL SECURITY",
-    "CREATE POLICY changes_insert_own ON chat_api.changes FOR INSERT TO {authenticated} WITH CHECK ("
-    "user_id = (SELECT chat_internal.current_user_id()) AND transaction = (SELECT pg_catalog.pg_current_xact_id()))",
-    "CREATE POLICY changes_service ON chat_api.changes TO {service_role} USING (true) WITH CHECK (true)",
-    "REVOKE ALL ON chat_api.changes FROM PUBLIC, {anon}, {authenticated}, {service_role}",
-    "GRANT INSERT ON chat_api.changes TO {authenticated}",
-    "GRANT SELECT, INSERT, DELETE ON chat_api.changes TO {service_role}",
-    """
-    CREATE OR REPLACE FUNCTION chat_api.announce() RETURNS trigger
-    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
-    DECLARE
-      owner uuid;
-      conversation uuid;
-    BEGIN
-      IF NOT pg_catalog.has_schema_privilege('chat_api', 'USAGE') THEN
-        RETURN NULL;
-      END IF;
-      IF TG_OP = 'DELETE' THEN
-        owner := OLD.user_id; conversation := OLD.id;
-      ELSIF TG_TABLE_NAME = 'messages' THEN
-        owner := NEW.user_id; conversation := NEW.conversation_id;
-      ELSE
-        owner := NEW.user_id; conversation := NEW.id;
-      END IF;
-      INSERT INTO chat_api.changes (conversation_id, kind, user_id)
-      VALUES (conversation, CASE TG_OP WHEN 'DELETE' THEN 'deleted' ELSE 'changed' END, owner)
-      ON CONFLICT DO NOTHING;
-      PERFORM pg_catalog.pg_notify('chat_api', pg_catalog.pg_current_xact_id()::text);  -- equal ones are sent once
-      RETURN NULL;
-    END
-    $$
-    """,
-    "REVOKE ALL ON FUNCTION chat_api.announce() FROM PUBLIC, {anon}, {authenticated}, {service_role}",
-    "CREATE OR REPLACE TRIGGER chat_api_announce AFTER INSERT OR UPDATE OR DELETE ON public.conversations"
-    " FOR EACH ROW EXECUTE FUNCTION chat_api.announce()",
-    # A message that is committed after a later one moves no updated_at, so the conversation's trigger is not enough.
-    "CREATE OR REPLACE TRIGGER chat_api_announce AFTER INSERT OR UPDATE ON public.messages"
-    " FOR EACH ROW EXECUTE FUNCTION chat_api.announce()",
-)
-REMOVE = (
-    "SET LOCAL lock_timeout = '2s'",
-    "DROP TRIGGER IF EXISTS chat_api_announce ON public.messages",
-    "DROP TRIGGER IF EXISTS chat_api_announce ON public.conversations",
-    "DROP FUNCTION IF EXISTS chat_api.announce()",
-    "DROP TABLE IF EXISTS chat_api.changes",
-    "DROP SCHEMA IF EXISTS chat_api",
-)
-
 
 def install(connection: sa.Connection) -> None:
-    """Create table and triggers, or replace those that are there, in one transaction that waits two seconds for a lock.
+    """Upgrade the service's own chain to its head: table and triggers, retried while a lock is not free.
 
     Raises :class:`alembic.util.CommandError` where somebody else owns a schema chat_api, and could read what is written
     there.
@@ -122,15 +61,26 @@ def install(connection: sa.Connection) -> None:
             "There is a schema chat_api that belongs to another role, who could read what every user does, so nothing "
             "was changed. Have its owner or an administrator drop or rename it."
         )
-    quote = connection.dialect.identifier_preparer.quote_identifier
-    names = (recorded_roles(connection) or Roles()).logical_names()
-    roles = {logical: quote(actual) for actual, logical in names.items()}
-    _run(connection, tuple(statement.format(**roles) for statement in INSTALL))
+    command.upgrade(_chain(connection), "head")
 
 
 def remove(connection: sa.Connection) -> None:
-    """Drop what :func:`install` created."""
-    _run(connection, REMOVE)
+    """Downgrade it to base, and drop the schema, which holds nothing else."""
+    if connection.scalar(sa.text("SELECT to_regclass('chat_api.alembic_version') IS NOT NULL")):
+        command.downgrade(_chain(connection), "base")
+        connection.exec_driver_sql("DROP TABLE chat_api.alembic_version")
+        connection.exec_driver_sql("DROP SCHEMA chat_api")
+    connection.commit()
+
+
+def _chain(connection: sa.Connection) -> Config:
+    """Return the configuration of the revisions in chain/, on this connection and with the roles that it has."""
+    options = Options().settle_roles(recorded_roles(connection))
+    connection.commit()
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent / "chain").replace("%", "%%"))
+    config.attributes.update(connection=connection, options=options)
+    return config
 
 
 def join_realtime(connection: sa.Connection) -> list[str]:
@@ -148,25 +98,19 @@ def join_realtime(connection: sa.Connection) -> list[str]:
     return sorted(joined)
 
 
-def _run(connection: sa.Connection, statements: tuple[str, ...]) -> None:
-    for statement in statements:
-        connection.exec_driver_sql(statement)
-    connection.commit()
-
-
 def main() -> None:
     """Run the command line; exit 1 where it could not be done."""
     parser = argparse.ArgumentParser(
         prog="python -m chat_api.notify", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("command", choices=("install", "remove", "realtime"))
-    command = parser.parse_args().command
+    asked = parser.parse_args().command
     try:
         with database.explained_errors(), database.database_url() as url, database.connect(url) as connection:
-            if command == "realtime":
+            if asked == "realtime":
                 joined = join_realtime(connection)
                 print(f"Joined supabase_realtime: {', '.join(joined) or 'nothing, both tables were in it'}.")
-            elif command == "install":
+            elif asked == "install":
                 install(connection)
                 print("Installed: every write is announced. Restart the services.")
             else:

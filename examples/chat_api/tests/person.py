@@ -75,6 +75,12 @@ class Person:
         with self.http.stream("POST", "/api/chat", json=body, headers=headers) as response:
             yield response
 
+    def deletes(self, conversation_id: str) -> None:
+        """Delete a conversation for good: by way of the trash."""
+        for forever in (False, True):
+            answer = self.http.delete(f"/api/conversations/{conversation_id}", params={"forever": forever})
+            assert answer.status_code == 204
+
     def sees(self) -> list[str]:
         """Return the ids of its conversations, the latest active first."""
         return [one["id"] for one in self.http.get("/api/conversations", params={"limit": 100}).json()["items"]]

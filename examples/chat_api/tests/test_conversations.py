@@ -95,16 +95,6 @@ def test_metadata_does_not_grow_without_end(chat: Running) -> None:
     assert ann.http.get(at).json()["title"] == "New Conversation"
 
 
-def test_deleting_takes_the_messages_along(chat: Running) -> None:
-    ann = chat.person()
-    conversation = ann.begins()["id"]
-    ann.says(conversation, "soon gone")
-    assert ann.http.delete(f"/api/conversations/{conversation}").status_code == 204
-    assert ann.http.get(f"/api/conversations/{conversation}").status_code == 404
-    left = chat.owner.execute("SELECT count(*) FROM messages WHERE user_id = %s", [ann.user_id]).fetchone()
-    assert left == (0,)
-
-
 def test_pages_of_messages_go_back_to_the_first(chat: Running) -> None:
     ann = chat.person()
     conversation = ann.begins()["id"]

@@ -9,6 +9,7 @@ import sys
 import time
 import uuid
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import psycopg
 import pytest
@@ -36,6 +37,8 @@ def test_a_second_window_hears_of_everything(chat: Running) -> None:
         ann.http.patch(f"/api/conversations/{conversation}", json={"title": "Lyon"})
         assert window.hears() == changed(conversation)
         ann.http.delete(f"/api/conversations/{conversation}")
+        assert window.hears() == changed(conversation)  # to the trash
+        ann.http.delete(f"/api/conversations/{conversation}", params={"forever": True})
         assert window.hears() == changed(conversation, "deleted")
 
 
@@ -164,9 +167,9 @@ def test_who_listens_hears_numbers_and_finds_nothing_under_them(chat: Running, s
     ann = chat.person()
     conversation = ann.begins()["id"]
     ann.says(conversation, "hello")
-    ann.http.delete(f"/api/conversations/{conversation}")
+    ann.deletes(conversation)
     heard = [notification.payload for notification in stranger.notifies(timeout=1)]
-    assert len(heard) == len(set(heard)) == 4  # begun, asked, answered, deleted: one a transaction
+    assert len(heard) == len(set(heard)) == 5  # begun, asked, answered, thrown away, deleted: one a transaction
     assert all(payload.isdecimal() for payload in heard)
     for statement in ("SELECT FROM chat_api.changes", "SELECT chat_api.announce()"):
         with pytest.raises(psycopg.errors.InsufficientPrivilege):
@@ -262,6 +265,36 @@ def test_installing_over_an_older_form_replaces_it(server: embedded.Server, chat
         finally:
             chat.owner.execute("UNLISTEN *")
             notify.remove(connection)
+
+
+def test_installing_goes_on_once_a_writer_is_out_of_its_way(
+    server: embedded.Server, chat: Running, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is a revision on the engine: it gives way, tries again, and leaves no lock to those who queue behind it."""
+    caplog.set_level("INFO", "alembic.engine")
+    person = chat.person()
+
+    def install() -> None:
+        with database.connect(server.url()) as connection:
+            notify.install(connection)
+
+    try:
+        with psycopg.connect(libpq(server.url())) as writer, ThreadPoolExecutor(1) as pool:
+            writer.execute("UPDATE conversations SET title = title")
+            installing = pool.submit(install)
+            for _ in range(600):
+                if "lock not free" in caplog.text:
+                    break
+                time.sleep(0.05)
+            person.begins()
+            writer.rollback()
+            installing.result()
+        assert chat.owner.execute("SELECT version_num FROM chat_api.alembic_version").fetchall() == [("01",)]
+        assert "lock not free" in caplog.text
+    finally:
+        with database.connect(server.url()) as connection:
+            notify.remove(connection)
+    assert chat.owner.execute("SELECT to_regnamespace('chat_api')").fetchone() == (None,)
 
 
 def test_a_schema_of_somebody_else_s_is_not_written_to(server: embedded.Server, chat: Running) -> None:

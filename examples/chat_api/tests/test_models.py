@@ -172,7 +172,7 @@ def test_who_comes_back_with_the_key_follows_the_same_reply(service: Running, mo
 def test_a_conversation_deleted_meanwhile_ends_the_reply(service: Running, model: Model) -> None:
     ann, conversation, _ = interrupted(service, model)
     with ann.saying(conversation, "Wait for it", key="k") as response:
-        ann.http.delete(f"/api/conversations/{conversation}")
+        ann.deletes(conversation)
         model.may_go_on.set()
         last = list(events_in(response))[-1]
     assert (last.name, last.data["status"], last.data["type"]) == ("error", 409, "urn:chat-api:problem:gone-meanwhile")

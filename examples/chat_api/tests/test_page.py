@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from selenium import webdriver
 from selenium.webdriver.common.keys import Keys
+from selenium.webdriver.support.ui import Select
 
 from chat_api import tokens
 from tests.browser import Page, chromium
@@ -88,10 +89,15 @@ def test_an_open_thread_follows_what_another_window_does(chat: Running, page: Pa
     second.comes_to_front().until(lambda: second.said()[:1] == ["Hello from the first window"])
     second.until(lambda: len(second.said()) == 2 and second.find("#title").text == "Renamed here")
     page.comes_to_front().clicks("#delete")
+    page.until(lambda: page.sidebar() == [])
+    second.comes_to_front().until(lambda: second.find("#restore").is_displayed())
+    assert (second.sidebar(), second.find("#composer").is_displayed()) == ([], False)
+    page.comes_to_front().clicks("[data-list=trash]")
+    page.clicks("#conversations a")
+    page.clicks("#delete")
     page.clicks("#delete-dialog .danger")
     page.until(lambda: page.sidebar() == [])
     second.comes_to_front().until(lambda: second.find("#alert").text == "Deleted in another window.")
-    assert second.sidebar() == []
     assert page.comes_to_front().find("#alert").text == ""
 
 
@@ -118,20 +124,33 @@ def test_everything_works_by_keyboard(chat: Running, page: Page) -> None:
     assert page.focused() == "text"  # ready for the next message
     assert page.find("#status").get_attribute("textContent") == f"Reply: {page.said()[1]}"
 
-    page.presses(Keys.TAB, Keys.TAB, holding=Keys.SHIFT)
-    assert page.focused() == "delete"
-    page.presses(Keys.ENTER)
-    page.until(lambda: page.focused() == "Keep it")  # the safe answer first
-    page.presses(Keys.ESCAPE)
-    assert page.focused() == "delete"
-    page.presses(Keys.TAB, holding=Keys.SHIFT)
+    page.presses(Keys.TAB, Keys.TAB, Keys.TAB, holding=Keys.SHIFT)
     assert page.focused() == "rename"
     page.presses(Keys.ENTER)
     page.until(lambda: page.focused() == "new-title")
     page.presses("a", holding=Keys.CONTROL)
     page.presses("By hand", Keys.ENTER)
     page.until(lambda: page.sidebar() == ["By hand"])
-    page.presses(Keys.TAB, Keys.ENTER)
+    page.presses(Keys.TAB, holding=Keys.SHIFT)
+    assert page.focused() == "more"
+    page.presses(Keys.ENTER)
+    page.until(lambda: page.find("#actions").is_displayed())
+    page.presses(Keys.TAB, Keys.ENTER)  # pin
+    page.until(lambda: page.texts(".pinned") == ["Pinned"])
+    page.find("#rename").send_keys(Keys.TAB)
+    assert page.focused() == "delete"
+    page.presses(Keys.ENTER)
+    page.until(lambda: page.sidebar() == [])
+    assert page.focused() == "new"
+    page.find("[data-list=trash]").send_keys(Keys.ENTER)
+    page.until(lambda: page.sidebar() == ["By hand"])
+    page.find("#conversations a").send_keys(Keys.ENTER)
+    page.until(lambda: page.find("#restore").is_displayed())
+    page.find("#delete").send_keys(Keys.ENTER)
+    page.until(lambda: page.focused() == "Keep it")  # the safe answer first
+    page.presses(Keys.ESCAPE)
+    assert page.focused() == "delete"
+    page.presses(Keys.ENTER)
     page.until(lambda: page.focused() == "Keep it")
     page.presses(Keys.TAB, Keys.ENTER)
     page.until(lambda: page.sidebar() == [])
@@ -439,6 +458,71 @@ def test_who_wants_no_motion_sees_none(chat: Running, page: Page) -> None:
     assert page.driver.execute_script(animation) == "breathe"
 
 
+def test_archive_pin_move_and_trash(chat: Running, page: Page) -> None:
+    ann = chat.person()
+    acme = chat.tenant("Acme", ann)
+    for title in ("One", "Two", "Three"):
+        ann.begins(title=title)
+    page.opens(ann)
+    page.until(lambda: page.sidebar() == ["Three", "Two", "One"])
+
+    page.clicks("#conversations li:nth-child(3) a")
+    page.clicks("#more")
+    page.clicks("#pin")
+    page.until(lambda: page.sidebar() == ["One", "Three", "Two"])
+    page.driver.refresh()
+    page.until(lambda: page.sidebar() == ["One", "Three", "Two"])
+
+    page.clicks("#more")
+    Select(page.find("#tenant")).select_by_visible_text("Acme")
+    page.until(lambda: page.texts(".tenant")[0] == "Acme")
+    assert ann.http.get(f"/api/conversations/{ann.sees()[2]}").json()["tenant_id"] == str(acme)
+
+    page.clicks("#archive")
+    page.until(lambda: page.sidebar() == ["Three", "Two"])
+    page.clicks("[data-list=archive]")
+    page.until(lambda: page.sidebar() == ["One"])
+    page.clicks("#more")
+    page.clicks("#archive")
+    page.until(lambda: page.sidebar() == [])
+    assert page.find("#no-conversations").text == "Nothing is archived."
+    page.clicks("[data-list=inbox]")
+    page.until(lambda: page.sidebar() == ["One", "Three", "Two"])
+
+    page.clicks("#delete")
+    page.until(lambda: page.sidebar() == ["Three", "Two"])
+    page.clicks("#alert button")
+    page.until(lambda: page.sidebar() == ["One", "Three", "Two"])
+    page.clicks("#conversations a")
+    page.until(lambda: page.find("#title").text == "One")
+    page.clicks("#delete")
+    page.clicks("[data-list=trash]")
+    page.until(lambda: page.sidebar() == ["One"])
+    page.clicks("#conversations a")
+    page.clicks("#restore")
+    page.until(lambda: page.sidebar() == [] and page.find("#composer").is_displayed())
+    assert page.complaints() == []
+
+
+def test_what_was_not_shown_yet_is_counted(chat: Running, page: Page) -> None:
+    ann = chat.person()
+    quiet, busy = ann.begins(title="Quiet")["id"], ann.begins(title="Busy")["id"]
+    page.opens(ann)
+    page.clicks(f"[href='/c/{quiet}']")
+    page.until(lambda: page.find("#title").text == "Quiet")
+    for content in ("one", "two"):
+        ann.says(busy, content)
+    page.until(lambda: page.texts(".unread") == ["2 unread", ""])
+    page.clicks(f"[href='/c/{busy}']")
+    page.until(lambda: page.texts(".unread") == ["", ""])
+    page.until(lambda: ann.http.get(f"/api/conversations/{busy}").json()["unread"] == 0)
+    page.says("three")  # a reply that is seen as it comes
+    page.until(lambda: ann.http.get(f"/api/conversations/{busy}").json()["unread"] == 0)
+    page.clicks(f"[href='/c/{quiet}']")
+    page.until(lambda: page.find("#title").text == "Quiet")
+    assert page.texts(".unread") == ["", ""]
+
+
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
 def test_axe_finds_nothing_to_complain_of(chat: Running, page: Page, dark: bool) -> None:
     """Labels, roles, contrast, by axe-core; it cannot judge everything, which the other tests here are for."""
@@ -470,6 +554,16 @@ def test_axe_finds_nothing_to_complain_of(chat: Running, page: Page, dark: bool)
     page.clicks("#rename")
     assert violations() == []
     page.presses(Keys.ESCAPE)
+    page.clicks("#more")
+    assert violations() == []
+    page.presses(Keys.ESCAPE)
+    page.presses("/", holding=Keys.CONTROL)
+    assert violations() == []
+    page.presses(Keys.ESCAPE)
+    page.clicks("#delete")
+    page.clicks("[data-list=trash]")
+    page.clicks("#conversations a")
+    page.until(lambda: page.find("#restore").is_displayed())
     page.clicks("#delete")
     assert violations() == []
     page.presses(Keys.ESCAPE)

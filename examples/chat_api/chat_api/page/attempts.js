@@ -10,14 +10,17 @@ export function report(error, again) {
   if (!(error instanceof Problem)) throw error;
   if (error.status === 401) return signIn(error.message);
   $("app").hidden = false;
-  $("alert").replaceChildren(error.message);
-  if (again) {
-    const button = document.createElement("button");
-    button.type = "button";
-    button.textContent = "Try again";
-    button.addEventListener("click", again);
-    $("alert").append(" ", button);
-  }
+  if (again) offer(error.message, "Try again", again);
+  else $("alert").replaceChildren(error.message);
+}
+
+/** Say something, with a button that does something about it. */
+export function offer(text, label, action) {
+  const button = document.createElement("button");
+  button.type = "button";
+  button.textContent = label;
+  button.addEventListener("click", action);
+  $("alert").replaceChildren(text, " ", button);
 }
 
 /** Return what does `action` on an event, and reports what goes wrong. */

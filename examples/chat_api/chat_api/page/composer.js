@@ -4,7 +4,7 @@ import { go, open } from "./address.js";
 import { events, newKey, Problem } from "./api.js";
 import { attempt, report } from "./attempts.js";
 import { $, tell } from "./elements.js";
-import { drawThread, keepingPlace, replies, thread } from "./thread.js";
+import { drawThread, keepingPlace, markRead, replies, thread } from "./thread.js";
 
 let draft = null; // what is being sent: its key stays the same until it is stored and answered
 
@@ -43,9 +43,10 @@ async function deliver(sent) {
         replies.delete(id);
         element.remove();
         draft = null;
-        if (id === open) keepingPlace(false, () => thread.put([data]));
         tell(`Reply: ${data.content}`);
-        return;
+        if (id !== open) return;
+        keepingPlace(false, () => thread.put([data]));
+        return await markRead();
       } else if (event === "error") {
         throw new Problem(data);
       }

@@ -42,7 +42,11 @@ class Rows {
   }
 
   sorted() {
-    return [...this.rows.values()].sort((a, b) => this.sign * (a.place - b.place || this.compareTies(a.tie, b.tie)));
+    return [...this.rows.values()].sort((a, b) => this.sign * this.compare(a, b));
+  }
+
+  compare(a, b) {
+    return a.place - b.place || this.compareTies(a.tie, b.tie);
   }
 
   ids() {
@@ -67,29 +71,73 @@ class Rows {
   }
 }
 
+/** The list that a conversation is in. */
+export function listOf({ archived_at, deleted_at }) {
+  return deleted_at ? "trash" : archived_at ? "archive" : "inbox";
+}
+
 export class Conversations extends Rows {
   tenants = new Map();
+  known = new Map(); // id -> the conversation, in whichever list it is
+  which = "inbox";
+  selected = null;
 
   constructor(list, template) {
     super(list, template, true);
+  }
+
+  /** Take them up; those of another list leave this one. */
+  put(items, options) {
+    for (const item of items) {
+      this.known.set(item.id, item);
+      if (listOf(item) !== this.which) this.leave(item.id);
+    }
+    super.put(
+      items.filter((item) => listOf(item) === this.which),
+      options,
+    );
+    this.select(this.selected);
+  }
+
+  get(id) {
+    return this.known.get(id);
+  }
+
+  leave(id) {
+    super.remove(id);
+  }
+
+  remove(id) {
+    this.known.delete(id);
+    super.remove(id);
+  }
+
+  compare(a, b) {
+    const pinned = ({ item }) => (this.which === "inbox" && item.pinned_at ? Date.parse(item.pinned_at) : 0);
+    return pinned(a) - pinned(b) || super.compare(a, b);
   }
 
   compareTies(a, b) {
     return a < b ? -1 : a > b ? 1 : 0;
   }
 
-  fill(element, { id, title, tenant_id, updated_at }) {
+  fill(element, { id, title, tenant_id, updated_at, pinned_at, unread }) {
     element.querySelector("a").href = `/c/${id}`;
     element.querySelector(".name").textContent = title?.trim() || "Untitled";
     element.querySelector(".tenant").textContent = this.tenants.get(tenant_id) ?? "";
+    element.querySelector(".pinned").hidden = !pinned_at;
+    element.querySelector(".unread").hidden = !unread || id === this.selected;
+    element.querySelector(".unread").textContent = unread > 99 ? "99+ unread" : `${unread} unread`;
     tell(element.querySelector("time"), updated_at);
   }
 
   select(id) {
-    for (const [each, { element }] of this.rows) {
+    this.selected = id;
+    for (const [each, { element, item }] of this.rows) {
       const link = element.querySelector("a");
       if (each === id) link.setAttribute("aria-current", "page");
       else link.removeAttribute("aria-current");
+      this.fill(element, item);
     }
   }
 }
@@ -125,5 +173,9 @@ export class Messages extends Rows {
 
   get first() {
     return this.sorted()[0]?.item.cursor;
+  }
+
+  get last() {
+    return this.sorted().at(-1)?.item.cursor;
   }
 }

@@ -47,7 +47,8 @@ export async function enter() {
     sidebar.tenants = new Map(me.tenants.map(({ id, name }) => [id, name]));
     $("where").replaceChildren(new Option("New ones are personal", ""));
     $("where").append(...me.tenants.map(({ id, name }) => new Option(`New ones in ${name}`, id)));
-    $("where").hidden = !me.tenants.length;
+    $("tenant").replaceChildren(new Option("me alone", ""), ...me.tenants.map(({ id, name }) => new Option(name, id)));
+    $("where").hidden = $("move").hidden = !me.tenants.length;
     await refreshSidebar();
     $("sign-in").hidden = true;
     $("app").hidden = false;

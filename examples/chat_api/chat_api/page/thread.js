@@ -20,9 +20,18 @@ export function clearThread() {
 }
 
 export function drawThread() {
-  const title = open && (sidebar.get(open)?.title?.trim() || "Untitled");
+  const conversation = sidebar.get(open);
+  const title = open && (conversation?.title?.trim() || "Untitled");
+  const trashed = Boolean(conversation?.deleted_at);
   $("title").textContent = title ?? "New conversation";
-  $("rename").hidden = $("delete").hidden = !open;
+  $("delete").hidden = !conversation;
+  $("delete").textContent = trashed ? "Delete for good" : "Delete";
+  $("restore").hidden = !trashed;
+  $("rename").hidden = $("more").hidden = !conversation || trashed;
+  $("composer").hidden = trashed;
+  $("pin").textContent = conversation?.pinned_at ? "Unpin" : "Pin";
+  $("archive").textContent = conversation?.archived_at ? "Take out of the archive" : "Archive";
+  $("tenant").value = conversation?.tenant_id ?? "";
   $("welcome").hidden = thread.size > 0 || replies.has(open);
   $("send").disabled = replies.has(open);
   document.title = title ? `${title} · Conversations` : "Conversations";
@@ -43,11 +52,19 @@ export async function refreshThread({ toEnd = false } = {}) {
     if (gap || !loaded) $("more-messages").hidden = !page.more;
     loaded = true;
     drawThread();
+    if (conversation.unread) await markRead();
   } catch (error) {
     if (error.status !== 404 && error.status !== 422) throw error;
     sidebar.remove(id);
     if (id === open) await gone(error);
   }
+}
+
+/** Tell the service that the last message was shown. */
+export async function markRead() {
+  const id = open;
+  if (document.hidden || !thread.last || sidebar.get(id)?.deleted_at) return;
+  sidebar.put([await call("POST", `/api/conversations/${id}/read`, { until: thread.last })]);
 }
 
 export async function gone(error) {
