@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import importlib.metadata
 import io
 import json
@@ -17,64 +16,55 @@ from uuid import UUID
 
 import sqlalchemy as sa
 from alembic.config import CommandLine, Config
-from alembic.runtime.migration import MigrationContext
-from alembic.script import Script, ScriptDirectory
+from alembic.script import ScriptDirectory
 from alembic.util import CommandError
 
 import alembic
 from alembic import command
 
-from . import database, handover, look, provider_keys, rehearsal, retention, verification, waiting
+from . import database, retention, verification, waiting
 from . import embedded as embedded_server
 from .destination import refuse_no_revision
 from .engine.progress import Progress
 from .options import Options
 from .output import checked_output
-from .project import INTERNAL_SCHEMA
-from .roles import recorded_roles
+from .project import PROJECT
 from .version_table import refuse_strangers
 
 
-def plan(config: Config) -> None:
-    """Show the revisions that an upgrade would run, the locks that each takes, and what is in their way; exit 1 then.
+def plan(config: Config, to: str = "head", as_json: bool = False) -> None:
+    """Show what an upgrade, or a downgrade, would do to this database and what would stop it; exit 2 if anything would.
 
     A database that is not ours yet is rehearsed on, as the upgrade does first; ``-x rehearse=no`` leaves it out.
     """
-    with _connected(config) as connection:
-        options = Options.parse(_x_arguments(config)).settle_roles(recorded_roles(connection))
-        connection.rollback()
-        context = MigrationContext.configure(connection, opts={"version_table_schema": INTERNAL_SCHEMA})
-        current = context.get_current_heads()
-        script = ScriptDirectory.from_config(config)
-        pending = list(script.iterate_revisions("head", current or "base", implicit_base=True))
-        pending = [revision for revision in reversed(pending) if revision.revision not in current]
-        if not pending:
-            print(f"At head ({', '.join(current)}): an upgrade has nothing to do.")
-            return
-        print(f"{len(pending)} revisions from {', '.join(current) or 'an empty database'} to head:")
-        for revision in pending:
-            explained = _docstring(revision)
-            locks = re.search(r"^Locks: +(.+?)(?=^\w+:|\Z)", explained, re.MULTILINE | re.DOTALL)
-            print(f"  {revision.revision}  {explained.partition(chr(10) * 2)[0]}")
-            print(f"        locks: {' '.join(locks[1].split()) if locks else 'not stated'}")
-        obstacles = look.obstacles(connection, look.looks(script, current, options))
-        if not obstacles and rehearsal.is_needed(connection, current, options):
-            rehearsed = rehearsal.rehearse(connection.engine.url, options)
-            obstacles = rehearsed.obstacles
-            print("\n".join([*rehearsed.notes, rehearsal.OPEN]))
-        print(look.told(obstacles) if obstacles else "Nothing is in the way.")
-    if obstacles:
-        raise SystemExit(1)
+    from . import plan as planning
+    from .engine import plan as engine
+    from .engine.obstacles import Obstacle
+    from .engine.plan_text import told
+    from .engine.server import UnfitServerError
+
+    script = ScriptDirectory.from_config(config)
+    refuse_no_revision(script, to)
+    where = ""
+    try:
+        if Path(script.dir).resolve() == (database.project_folder() / "alembic").resolve():
+            options = Options.parse(_x_arguments(config))
+            with _connected(config, whoever_owns_it=True) as connection:
+                planned = planning.make(connection, script, to, options)
+                where = database.described(connection)
+        else:
+            with database.explained_errors():
+                planned = engine.of_project(config, to, engine.Hooks(refuses=planning.refuses))
+    except UnfitServerError as unfit:
+        planned = engine.Plan(current="", target=to, would_stop=[Obstacle(str(unfit))])
+    print(json.dumps(planned.as_json(where or None), indent=1) if as_json else told(planned, PROJECT.default_schema))
+    if planned.would_stop:
+        raise SystemExit(2)
 
 
 def _x_arguments(config: Config) -> dict[str, str]:
     given = getattr(config.cmd_opts, "x", None) or []
     return {name: value for name, _, value in (each.partition("=") for each in given)}
-
-
-def _docstring(revision: Script) -> str:
-    """Read it from the file: Python forgets docstrings where PYTHONOPTIMIZE=2 is set."""
-    return ast.get_docstring(ast.parse(Path(revision.path).read_text("utf-8"))) or ""
 
 
 def verify(config: Config, as_json: bool = False, keep: Sequence[str] | None = None) -> None:
@@ -170,6 +160,8 @@ def _purge(what: str, found: int, batches: Iterator[int], dry_run: bool) -> None
 
 def export(config: Config, user: UUID | None = None, output: str | None = None) -> None:
     """Write everything of a user as JSON Lines: the manifest, then each row of each table."""
+    from . import handover
+
     asked = _asked(user, "export")
     with _connected(config) as connection:
         lines = handover.export(connection, asked)
@@ -188,6 +180,8 @@ def export(config: Config, user: UUID | None = None, output: str | None = None) 
 
 def import_(config: Config, file: str, with_tenants: bool = False) -> None:
     """Read an export into this database, under the same ids; what is here already stays as it is."""
+    from . import handover
+
     with _connected(config) as connection:
         done = handover.read_in(connection, Path(file), with_tenants=with_tenants)
     for table, rows in done.rows.items():
@@ -201,6 +195,8 @@ import_.__name__ = "import"
 
 def erase(config: Config, user: UUID | None = None, dry_run: bool = False) -> None:
     """Remove a user with everything it owns, and say what that was and where bytes of attachments are left."""
+    from . import handover
+
     asked = _asked(user, "erase")
     with _connected(config) as connection:
         handover.lock(connection, asked)
@@ -230,6 +226,8 @@ def erase(config: Config, user: UUID | None = None, dry_run: bool = False) -> No
 
 def rotate_keys(config: Config, batch_size: int = 500) -> None:
     """Encrypt stored keys of model providers anew with the first key of CHAT_SCHEMA_PROVIDER_KEYS."""
+    from . import provider_keys
+
     try:
         ring = provider_keys.KeyRing.from_environment()
         ring.encrypt(UUID(int=0), "", "")  # whether it can
@@ -353,7 +351,7 @@ def embedded(config: Config, remove: str | None = None) -> None:
 
 
 @contextmanager
-def _connected(config: Config) -> Iterator[sa.Connection]:
+def _connected(config: Config, whoever_owns_it: bool = False) -> Iterator[sa.Connection]:
     with (
         database.explained_errors(),
         database.database_url(config.attributes.get("url")) as url,
@@ -361,8 +359,9 @@ def _connected(config: Config) -> Iterator[sa.Connection]:
     ):
         with suppress(OSError):  # nobody may be reading
             print(f"Database: {database.described(connection)}", file=sys.stderr)
-        refuse_strangers(connection)
-        connection.rollback()
+        if not whoever_owns_it:
+            refuse_strangers(connection)
+            connection.rollback()
         yield connection
 
 
@@ -447,6 +446,7 @@ class _CommandLine(CommandLine):
             "files",
             {"nargs": "*", "help": "files, revisions or ranges as 0030:head (default: the whole chain)"},
         ),
+        "to": ("to", {"nargs": "?", "default": "head", "metavar": "REVISION", "help": "where to (default: head)"}),
         "split": ("--split", {"metavar": "DIR", "help": "the folder to write the files to"}),
         "remove": ("--remove", {"metavar": "DIR", "help": "delete these data"}),
         "user": ("--user", {"type": _user, "metavar": "ID", "help": "the user's id"}),

@@ -18,27 +18,16 @@ the database before its revision. A script asks all of them where it begins with
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import sqlalchemy as sa
 from alembic.script import ScriptDirectory
 from alembic.util import CommandError
 
+from .engine.obstacles import Obstacle
 from .options import Options
 
 HEADING = "This database cannot be upgraded as it is, so nothing was changed. In the way:"
 _UNREAD = "Rows were not looked at yet: to read them could run the code of others that is named above."
-
-
-@dataclass(frozen=True)
-class Obstacle:
-    """What stands in the way, and the statements that mend it."""
-
-    says: str
-    mends: str = ""
-
-    def __str__(self) -> str:
-        return "\n    ".join([self.says, *self.mends.splitlines()])
 
 
 def looks(script: ScriptDirectory, heads: tuple[str, ...], options: Options) -> list[str]:

@@ -29,7 +29,7 @@ from psycopg import sql
 
 from . import embedded, unprivileged
 from .database import create_engine
-from .look import Obstacle
+from .engine.obstacles import Obstacle
 from .options import Options
 
 log = logging.getLogger("chat_schema")
@@ -59,9 +59,10 @@ _SECRET = re.compile(r"passw|secret|token|hash|credential|api_?key", re.IGNORECA
 
 @dataclass
 class Rehearsal:
-    """What stands in the way, and what could not be rehearsed."""
+    """What stands in the way, what could not be rehearsed, and what of the team's own would stay over our tables."""
 
     obstacles: list[Obstacle] = field(default_factory=list)
+    kept: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
 
@@ -90,6 +91,7 @@ def rehearse(url: sa.URL, options: Options) -> Rehearsal:
             with contextlib.closing(create_engine(url).raw_connection()) as raw:
                 source = cast("psycopg.Connection[Any]", raw.driver_connection)
                 if scratch.has_copy_of(source) and scratch.goes("upgrade", "head"):
+                    found.kept += scratch.kept()
                     scratch.goes("downgrade", "base")
     except (embedded.EmbeddedServerError, psycopg.Error, sa.exc.DBAPIError, OSError) as error:
         reason = str(error).strip().splitlines()[0]
@@ -190,6 +192,18 @@ class _Scratch:
             told = f"`{' '.join(arguments)}`, rehearsed on a copy of the catalog and some rows, failed: {said}"
             self.found.obstacles.append(Obstacle(told, mends))
         return not done.returncode
+
+    def kept(self) -> list[str]:
+        """Return the readers and grants that the upgrade of the copy has left to the team."""
+        with self._connection(self.database) as copy:
+            return [
+                str(says)
+                for (says,) in copy.execute(
+                    "SELECT format('%s %s: %s', s.kind, s.identity, s.says) FROM chat_internal.kept AS k"
+                    " JOIN chat_internal.surroundings() AS s USING (kind, identity)"
+                    " WHERE k.properties IS NOT NULL ORDER BY 1"
+                )
+            ]
 
     def _mends(self, said: str) -> Iterator[str]:
         """Give the statements that take the application's own triggers out of the way that ``said`` speaks of."""

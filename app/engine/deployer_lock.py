@@ -94,6 +94,11 @@ def deployer_lock(
                 lock.release()
 
 
+def running_deployment(connection: sa.Connection, versions: VersionTable, space: int | None) -> sa.Row[Any] | None:
+    """Return the deployer who holds the lock now, without taking any; None where there is none."""
+    return _Lock(connection, versions, versions.lock_space if space is None else space)._other()
+
+
 class _Lock:
     """The advisory lock of this deployer, which means nothing before it has looked for others."""
 

@@ -113,6 +113,10 @@ def _unreachable(url: sa.URL, reason: str, project: Project, notes: Sequence[str
     )
 
 
+class UnfitServerError(CommandError):
+    """The server was reached, and no migration can run on it or on the way to it."""
+
+
 class InterruptedRunError(CommandError):
     """Ctrl-C or SIGTERM ended the run; ``status`` is what the command exits with."""
 
@@ -244,7 +248,7 @@ def _is_unreachable(error: DBAPIError) -> bool:
 def _refuse_old_server(connection: sa.Connection, project: Project) -> None:
     version = connection.dialect.server_version_info
     if version is not None and int(version[0]) < OLDEST_SUPPORTED:
-        raise CommandError(
+        raise UnfitServerError(
             f"This server is PostgreSQL {version[0]}, so nothing was run: {project.command} needs "
             f"{OLDEST_SUPPORTED} or newer. Upgrade the server, then run the command again."
         )
@@ -256,7 +260,7 @@ def _refuse_unknown_encoding(connection: sa.Connection) -> None:
     if driver is not None and driver.info.parameter_status("server_encoding") == "SQL_ASCII":
         quote = connection.dialect.identifier_preparer.quote_identifier
         name = str(driver.info.dbname)
-        raise CommandError(
+        raise UnfitServerError(
             f"The encoding of the database {name!r} is SQL_ASCII, so nothing was run: it does not say which characters "
             "its bytes are. Copy it into one of UTF8, which names each byte that is none (then --encoding=LATIN1 or "
             "another one), and migrate that copy:\n"
@@ -285,7 +289,7 @@ def _refuse_transaction_pooler(connection: sa.Connection, project: Project) -> N
             connection.commit()
             other.commit()
             if second == first or again != first:
-                raise CommandError(
+                raise UnfitServerError(
                     f"{shown(connection.engine.url)} leads to a pooler in transaction mode, so nothing was run: locks "
                     "and settings of a migration would reach other clients' sessions. Point "
                     f"{project.address} at the server "

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import logging
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -19,6 +20,9 @@ from alembic.runtime.environment import EnvironmentContext
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy.engine import make_url
+
+from alembic import context as alembic_context
+from alembic import op
 
 from . import operations  # noqa: F401  registers op.backfill and the rest
 from .options import Options
@@ -107,10 +111,26 @@ def written(function: Callable[[], Any], options: Options | None = None, **opts:
     """
     watch = _Watch(function.__code__.co_filename)
     dialect: sa.Dialect = make_url("postgresql+psycopg://").get_dialect()(paramstyle="named")  # type: ignore[call-arg]
+    told = logging.getLogger("alembic.runtime.migration")  # each context says that it generates SQL
+    before, told.disabled = told.disabled, True
     settings = {"as_sql": True, "literal_binds": True, "output_buffer": watch, "engine_watch": watch, **opts}
-    context = MigrationContext.configure(dialect=dialect, opts={**settings, "engine_options": options or Options()})
+    try:
+        context = MigrationContext.configure(dialect=dialect, opts={**settings, "engine_options": options or Options()})
+    finally:
+        told.disabled = before
     environment = EnvironmentContext(Config(), cast("ScriptDirectory", None), as_sql=True)
     environment._migration_context = context
-    with environment, Operations.context(context):
+    with _restored(), environment, Operations.context(context):
         function()
     return watch.steps
+
+
+@contextlib.contextmanager
+def _restored() -> Iterator[None]:
+    """Give ``alembic.op`` and ``alembic.context`` back to the run that goes on around this one, if there is any."""
+    around = [proxy for module in (op, alembic_context) if (proxy := vars(module).get("_proxy")) is not None]
+    try:
+        yield
+    finally:
+        for proxy in around:
+            proxy._install_proxy()

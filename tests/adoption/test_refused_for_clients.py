@@ -102,6 +102,7 @@ def test_it_is_named_nothing_is_changed_and_what_is_advised_mends_it(place: Plac
         place.chain.execute(before)
     run(place, statements)
     catalog, stored = public(place), rows(place.chain.session)
+    assert re.search(said, "\n".join(map(str, place.chain.plan("head", MOVE).would_stop)))
     with pytest.raises(CommandError, match=said) as refusal:
         place.chain.upgrade("head", MOVE)
     assert differences(catalog, public(place)) == []

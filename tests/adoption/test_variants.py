@@ -60,6 +60,7 @@ def mends(refusal: str) -> str:
 def test_it_is_adopted_with_every_row_and_given_back(place: Place, name: str, platform: str) -> None:
     make(place, name)
     columns, (catalog, before) = old_columns(place.chain.session), standing(place)
+    assert place.chain.plan("head", *VARIANTS[name].options).would_stop == [], "a plan warns of what is in nobody's way"
     place.chain.upgrade("head", *VARIANTS[name].options)
     is_at_head(place)
     assert lost(in_utc(unmoved(before)), in_utc(at_head(place, columns))) == []
@@ -77,10 +78,12 @@ def test_it_is_refused_untouched_and_the_statements_that_are_given_mend_it(
     try:
         make(place, name)
         catalog, before = standing(place)
+        planned = "\n".join(map(str, place.chain.plan("head", *variant.options).would_stop))
         with pytest.raises(CommandError) as refused:
             place.chain.upgrade("head", *variant.options)
         for each in variant.told.split(" & "):
             assert re.search(each, str(refused.value)), refused.value
+            assert re.search(each, planned), f"a plan calls it clear: {planned}"
         assert place.admin.value("SELECT to_regnamespace('chat_internal')") is None
         assert differences(catalog, place.admin.snapshot()) == []
         assert rows(place.admin.session) == before

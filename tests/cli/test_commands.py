@@ -265,11 +265,13 @@ def test_verify_changes_nothing_and_runs_on_a_read_only_session(migrated_url: st
     assert chat_schema(migrated_url, "verify").returncode == 0
 
 
-def test_plan_lists_the_pending_revisions_with_their_locks(database_url: str, migrated_url: str) -> None:
+def test_plan_lists_the_pending_revisions_and_no_lock_of_an_empty_database(
+    database_url: str, migrated_url: str
+) -> None:
     pending = chat_schema(database_url, "plan")
     assert pending.returncode == 0
-    assert "0030" in pending.stdout
-    assert "locks: AccessExclusive on public.chat_sessions" in pending.stdout
+    assert "  0030  contract  Contract chat_sessions: the table becomes" in pending.stdout
+    assert "Exclusive" not in pending.stdout
     assert "nothing to do" in chat_schema(migrated_url, "plan").stdout
 
 

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import argparse
+import io
 import uuid
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, redirect_stdout
 
 import pytest
 from alembic.util import CommandError
 
-from tests.conftest import alembic_config
+from app.cli import plan
+from tests.conftest import alembic_config, unrehearsed
 from tests.live.command_line import connect
 
 
-def run(url: str, command: Callable[..., object], *arguments: str, x: tuple[str, ...] = ()) -> None:
+def run(url: str, command: Callable[..., object], *arguments: str, x: Sequence[str] = ()) -> None:
     """Run ``command`` on the database at ``url`` with the options ``x``, as ``-x`` would give them."""
     config = alembic_config(url)
     config.cmd_opts = argparse.Namespace(x=list(x))
@@ -26,6 +28,15 @@ def refusal(url: str, command: Callable[..., object], *arguments: str, x: tuple[
     with pytest.raises(CommandError) as refused:
         run(url, command, *arguments, x=x)
     return str(refused.value)
+
+
+def warning(url: str, x: tuple[str, ...] = (), to: str = "head") -> str:
+    """Plan what would be refused, beside which it must exit with 2, and return in one line what the plan tells."""
+    told = io.StringIO()
+    with redirect_stdout(told), pytest.raises(SystemExit) as ended:
+        run(url, plan, to, x=unrehearsed(x))
+    assert ended.value.code == 2
+    return " ".join(told.getvalue().split())
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from alembic import command
 from app import embedded
 from app.catalog import take_snapshot
 from tests.conftest import SETTINGS, scratch_folder
-from tests.database.conftest import login, refusal, run
+from tests.database.conftest import login, refusal, run, warning
 from tests.live.command_line import alembic, connect, value
 from tests.postgres_binaries import binaries
 from tests.services import pgbouncer
@@ -91,6 +91,7 @@ def test_names_other_than_the_recorded_are_refused_even_where_they_are_the_defau
                 said = refusal(database_url, command.upgrade, "0013", x=(other,))
                 assert said.startswith(f"-x {other}: this database was set up with {', '.join(roles)}, so nothing was")
                 assert "Leave the -x ...-role options out: the recorded names are used." in said
+                assert f"-x {other}: this database was set up with" in warning(database_url, (other,))
                 assert snapshot(database_url) == before
             run(database_url, command.upgrade, "0013", x=roles[1:])
             run(database_url, command.downgrade, "base")
@@ -121,6 +122,7 @@ def test_a_database_that_a_newer_version_has_migrated_is_left_alone(
     with connect(migrated_url) as client:
         client.execute("UPDATE chat_internal.alembic_version SET version_num = '9999'")
     before = snapshot(migrated_url)
+    assert "The database is at revision 9999" in warning(migrated_url)
     said = refusal(migrated_url, do, *revision)
     assert "The database is at revision 9999, which this version of chat-schema does not have" in said
     assert "install that one, then run the command again" in said
@@ -140,6 +142,7 @@ def test_a_server_that_only_reads(database_url: str) -> None:
     before = snapshot(database_url)
     with connect(database_url) as client:
         client.execute(f"ALTER DATABASE {client.info.dbname} SET default_transaction_read_only = on".encode())
+    assert "default_transaction_read_only is on here" in warning(database_url)
     said = refusal(database_url, command.upgrade, "head")
     assert "default_transaction_read_only is on here" in said
     assert "RESET default_transaction_read_only;" in said
@@ -160,6 +163,7 @@ def test_a_login_that_may_create_nothing_gets_the_grants_it_needs(database_url: 
         assert f"The login '{name}' may not create objects in the database 'test_" in said
         grants = [line.strip() for line in said.splitlines() if line.strip().startswith("GRANT")]
         assert len(grants) == 2
+        assert all(grant in warning(stranger) for grant in grants)
         assert snapshot(database_url) == before
 
         with connect(database_url) as superuser:  # what it says is enough
@@ -174,6 +178,7 @@ def test_a_login_that_owns_nothing_here_is_told_whose_work_it_is(migrated_url: s
         name = stranger.partition("://")[2].partition("@")[0]
         for do, revision in ((command.upgrade, "head"), (command.downgrade, "base"), (command.stamp, "0001")):
             said = refusal(stranger, do, revision)
+            assert "does not own the schema chat_internal" in warning(stranger, to="base")
             assert said.startswith(f"The login '{name}' does not own the schema chat_internal of the database 'test_")
             assert "'postgres' does, so nothing was run. Run the command as that role;" in said
             assert "GRANT" not in said
@@ -200,6 +205,7 @@ def test_a_server_that_is_too_old() -> None:
         pytest.skip(f"PostgreSQL 14 could not be had, so nothing was tested on it: {error}")
     with scratch_folder() as folder, embedded.running(folder / "data", bin_dir=bin_dir, settings=SETTINGS) as server:
         url = server.url().render_as_string(hide_password=False)
+        assert "This server is PostgreSQL 14" in warning(url)
         said = refusal(url, command.upgrade, "head")
         assert "This server is PostgreSQL 14, so nothing was run: chat-schema needs 15 or newer" in said
         with connect(url) as client:
@@ -223,6 +229,7 @@ def test_a_pooler_works_by_session_and_is_refused_by_transaction(database_url: s
         else:
             said = refusal(address, command.upgrade, "head")
             assert "leads to a pooler in transaction mode, so nothing was run" in said
+            assert "leads to a pooler in transaction" in warning(address)
             assert "Point DATABASE_URL at the server itself" in said
             assert snapshot(database_url) == before
         # what was set for the migration must not have stayed in a session that the pooler keeps

@@ -174,7 +174,7 @@ GOOD = {
     ],
     "a column with a constant default": [sql("ALTER TABLE app.notes ADD COLUMN done boolean NOT NULL DEFAULT false")],
     "a column with the time of the transaction": [sql("ALTER TABLE app.notes ADD at timestamptz DEFAULT now()")],
-    "an index online": ['op.create_index_online("app.ix", "app.notes", ["id"])'],
+    "an index online": ['op.create_index_online("ix", "app.notes", ["id"])'],
     "an index that is dropped online": ['op.drop_index_online("app.ix")'],
     "an index of a new table": [
         sql(
@@ -211,7 +211,7 @@ GOOD = {
     ],
     "a foreign key of a column without values": [sql("ALTER TABLE app.notes ADD owner bigint REFERENCES app.owners")],
     "a unique constraint by its index": [
-        'op.create_index_online("app.uq", "app.notes", ["id"], unique=True)',
+        'op.create_index_online("uq", "app.notes", ["id"], unique=True)',
         sql("ALTER TABLE app.notes ADD CONSTRAINT uq UNIQUE USING INDEX uq"),
     ],
     "a function with a path": [

@@ -15,6 +15,7 @@ from app.engine import batches
 from tests.conftest import alembic_config
 from tests.live.command_line import alembic, connect, value, wait_for
 from tests.live.conftest import MESSAGES, USERS, fill, locked_message, snapshot
+from tests.migrations.chain import planned
 
 TINY = ("batch-time=1ms", "lock-timeout=50ms")
 ONE_OR_THREE = pytest.mark.parametrize("workers", [1, 3])
@@ -83,6 +84,9 @@ def test_a_row_that_is_held_for_too_long_stops_it_with_the_name_of_the_holder(
 ) -> None:
     fill(client)
     with locked_message(old_url) as locked:
+        [in_the_way] = planned(old_url).would_stop
+        assert in_the_way.says.startswith(f"pid {locked.pid} (halfway, idle in transaction, ")
+        assert "A run would wait for the rows of one batch on public.chat_messages" in in_the_way.says
         with alembic(old_url, "upgrade", "head", x=(*TINY, "lock-retry-for=1ms")) as run:
             said = run.fails()
         assert "FAILED: conversations of chat_messages stopped at " in said

@@ -22,7 +22,7 @@ from tests.database.conftest import login
 from tests.live.application import Application
 from tests.live.command_line import alembic, connect, value, wait_for
 from tests.live.conftest import fill, snapshot
-from tests.migrations.chain import HEAD, before
+from tests.migrations.chain import HEAD, before, planned
 
 ROUNDS = int(os.environ.get("CHAT_SCHEMA_TEST_ROUNDS", "1"))
 DEPLOYERS = 5
@@ -92,6 +92,8 @@ def test_a_deployment_waits_for_another_and_says_so(old_url: str, client: psycop
 def test_a_deployment_gives_up_waiting_with_nothing_changed(old_url: str, client: psycopg.Connection) -> None:
     before = snapshot(old_url)
     client.execute(AS_ANOTHER_DEPLOYMENT)
+    [in_the_way] = planned(old_url).would_stop
+    assert in_the_way.says.startswith(f"Another deployment is running (pid {client.info.backend_pid}, login postgres).")
     with alembic(old_url, "upgrade", "head", x=("deployer-wait=300ms",)) as upgrade:
         said = upgrade.fails()
     assert "Another deployment still holds the deployer lock after 0.3 s" in said

@@ -15,6 +15,7 @@ from app.catalog import Snapshot
 from tests.conftest import alembic_config
 from tests.live.command_line import alembic, connect, value, wait_for
 from tests.live.conftest import OLD_SHAPE, fill, snapshot
+from tests.migrations.chain import planned
 
 READS = "SELECT count(*) FROM chat_messages"
 WRITES = "UPDATE chat_messages SET content = content"
@@ -74,6 +75,8 @@ def test_a_client_behind_the_waiting_revision_does_not_wait_for_the_blocker(
 def test_it_gives_up_with_nothing_half_applied(old_url: str, head: Snapshot, retry_for: str) -> None:
     before = snapshot(old_url)
     with transaction(old_url, READS) as blocker:
+        [planned_for] = planned(old_url).would_stop
+        assert planned_for.says.startswith(f"pid {blocker.info.backend_pid} (nightly report, idle in transaction, ")
         with alembic(old_url, "upgrade", "head", x=(f"lock-retry-for={retry_for}",)) as upgrade:
             said = upgrade.fails()
         assert f"31 -> 0032: no lock within {'0.001' if retry_for == '1ms' else '0.8'} s" in said
@@ -82,6 +85,7 @@ def test_it_gives_up_with_nothing_half_applied(old_url: str, head: Snapshot, ret
         assert "run the command again" in said
         assert snapshot(old_url) == before
 
+    assert planned(old_url).would_stop == []
     with alembic(old_url, "upgrade", "head") as again:
         again.succeeds()
     assert snapshot(old_url) == head

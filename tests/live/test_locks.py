@@ -6,7 +6,6 @@ runs outside a transaction (concurrent index builds, backfills) is sampled meanw
 
 from __future__ import annotations
 
-import re
 import threading
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -19,19 +18,11 @@ from alembic.script import ScriptDirectory
 
 from alembic import command
 from app.engine import revisions
+from app.engine.plan import declared
+from app.engine.statements import MODES
 from tests.conftest import alembic_config
 
-# weakest first; what stands before ShareUpdateExclusive lets everything but DDL pass and need not be declared
-MODES = [
-    "AccessShare",
-    "RowShare",
-    "RowExclusive",
-    "ShareUpdateExclusive",
-    "Share",
-    "ShareRowExclusive",
-    "Exclusive",
-    "AccessExclusive",
-]
+# what stands before ShareUpdateExclusive lets everything but DDL pass and need not be declared
 WORTH_DECLARING = MODES.index("ShareUpdateExclusive")
 
 Locks = dict[str, str]  # table -> strongest mode
@@ -56,15 +47,13 @@ def strongest(rows: Iterable[tuple[str, str]], into: Locks) -> None:
             into[table] = name
 
 
-def declared(docstring: str) -> Locks:
-    """Read the Locks: paragraph: each mode speaks of the tables named until the next mode."""
-    paragraph = re.search(r"^Locks:(.*?)(?=^\w+:|\Z)", docstring, re.MULTILINE | re.DOTALL)
-    assert paragraph, docstring
-    parts = re.split(r"\b(" + "|".join(MODES) + r")\b", paragraph[1])
-    found: Locks = {}
-    for mode, text in zip(parts[1::2], parts[2::2], strict=True):
-        strongest(((table, mode) for table in re.findall(r"public\.(\w+)", text)), found)
-    return found
+def stated(docstring: str) -> Locks:
+    """Return what the docstring declares of our tables, as a plan reads it."""
+    return {
+        lock.table.removeprefix("public."): lock.mode
+        for lock in declared(docstring)
+        if lock.table.startswith("public.")
+    }
 
 
 class Sampler:
@@ -143,11 +132,11 @@ def test_each_revision_takes_the_locks_that_its_docstring_declares(measured: dic
     script = ScriptDirectory.from_config(alembic_config("unused"))
     wrong = []
     for revision in script.walk_revisions():
-        stated = declared(revision.module.__doc__ or "")
+        said = stated(revision.module.__doc__ or "")
         taken = measured[revision.revision]
-        for table in sorted(stated.keys() | taken.keys()):
-            modes = {stated.get(table), taken.get(table)}
+        for table in sorted(said.keys() | taken.keys()):
+            modes = {said.get(table), taken.get(table)}
             # too weak a declaration misleads; too strong a one frightens, or shows a measurement that sees nothing
             if len(modes) == 2 and any(MODES.index(mode) >= WORTH_DECLARING for mode in modes if mode):
-                wrong.append(f"{revision.revision} on {table}: takes {taken.get(table)}, declares {stated.get(table)}")
+                wrong.append(f"{revision.revision} on {table}: takes {taken.get(table)}, declares {said.get(table)}")
     assert not wrong, "\n".join(wrong)

@@ -18,8 +18,12 @@ from alembic.config import Config
 from alembic.script import ScriptDirectory
 
 from alembic import command
+from app import database
+from app import plan as planning
 from app.catalog import Snapshot, take_snapshot
 from app.embedded import installed_binaries
+from app.engine.plan import Plan
+from app.options import Options
 from tests.conftest import alembic_config, libpq, unrehearsed
 
 REVISIONS = [
@@ -32,6 +36,14 @@ def before(revision: str) -> str:
     """Return the revision before ``revision``, or ``base``."""
     place = REVISIONS.index(revision)
     return REVISIONS[place - 1] if place else "base"
+
+
+def planned(url: str, to: str = "head", *options: str) -> Plan:
+    """Return what `chat-schema plan` finds out about the database at ``url``."""
+    given = dict(option.split("=", 1) for option in unrehearsed(options))
+    script = ScriptDirectory.from_config(alembic_config(url))
+    with database.connect(database.parse_url(url)) as connection:
+        return planning.make(connection, script, to, Options.parse(given))
 
 
 @dataclass(frozen=True)
@@ -56,6 +68,10 @@ class Chain:
 
     def downgrade(self, to: str, *options: str) -> None:
         command.downgrade(self._config(options), to)
+
+    def plan(self, to: str = "head", *options: str) -> Plan:
+        """What `chat-schema plan` finds out."""
+        return planned(self.url, to, *options)
 
     def check(self) -> None:
         command.check(self._config(()))

@@ -73,6 +73,7 @@ def test_what_is_wrong_is_named_with_its_number_and_once_mended_the_upgrade_goes
     chain, people = filled
     planted, figure, mended = (text.format(**people) for text in FAULTS[fault])
     chain.execute(planted)
+    assert f"{LAST_COUNT} would find {figure}." in [each.says for each in chain.plan().would_stop]
     if by_script:
         done = chain.run_script(chain.upgrade_script(f"{before(LAST_COUNT)}:head"))
         assert done.returncode != 0

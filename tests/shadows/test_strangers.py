@@ -141,6 +141,11 @@ def test_a_command_that_only_looks_reads_nothing_of_his(
     log = kit.Log(place.admin.session)
     config = alembic_config(place.url)
     config.attributes["configure_logging"] = False
-    with pytest.raises(CommandError, match="The schema chat_internal is not this login's alone"):
-        look(config)
+    if look is cli.plan:
+        with pytest.raises(SystemExit) as ended:
+            look(config)
+        assert ended.value.code == 2
+    else:
+        with pytest.raises(CommandError, match="The schema chat_internal is not this login's alone"):
+            look(config)
     assert log.sprung() == []
