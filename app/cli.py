@@ -8,9 +8,9 @@ import json
 import os
 import re
 import sys
-from argparse import Namespace, RawDescriptionHelpFormatter
+from argparse import SUPPRESS, ArgumentParser, Namespace, RawDescriptionHelpFormatter
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from uuid import UUID
 
@@ -22,9 +22,10 @@ from alembic.util import CommandError
 import alembic
 from alembic import command
 
-from . import database, retention, verification, waiting
+from . import database, retention, steering, verification, waiting
 from . import embedded as embedded_server
 from .destination import refuse_no_revision
+from .engine.json_log import as_line
 from .engine.progress import Progress
 from .options import Options
 from .output import checked_output
@@ -117,6 +118,33 @@ def lint(config: Config, files: Sequence[str] = (), ignore: Sequence[str] | None
         print(f"{len(found)} finding{'s' * (len(found) > 1)}." if found else "Nothing was found.")
     if found:
         raise SystemExit(1)
+
+
+def status(config: Config, as_json: bool = False, watch: bool = False) -> None:
+    """Show where the database stands, what a deployment does there and what it waits for; --watch: once a second."""
+    head = ScriptDirectory.from_config(config).get_current_head()
+    with _connected(config) as connection, suppress(KeyboardInterrupt) if watch else nullcontext():
+        for told in steering.told(connection, head, as_json=as_json, watch=watch):
+            print(told, flush=True)
+
+
+def pause(config: Config) -> None:
+    """Pause the deployment that runs, and each that is started, until `chat-schema resume`; clients notice nothing."""
+    with _connected(config) as connection:
+        print(steering.pause(connection))
+
+
+def resume(config: Config) -> None:
+    """Let a paused deployment go on."""
+    with _connected(config) as connection:
+        print(steering.resume(connection))
+
+
+def throttle(config: Config, share: str) -> None:
+    """Let backfills work a share of the time, in percent, one worker at a time; `off` takes it back."""
+    percent = steering.percent(share)
+    with _connected(config) as connection:
+        print(steering.throttle(connection, percent))
 
 
 def purge(config: Config, older_than: int | None = None, batch_size: int = 500, dry_run: bool = False) -> None:
@@ -455,18 +483,39 @@ class _CommandLine(CommandLine):
             "--with-tenants",
             {"action": "store_true", "help": "read in tenants and memberships too: trust the file for that"},
         ),
+        "watch": ("--watch", {"action": "store_true", "help": "show it anew each second, until Ctrl-C"}),
         "dry_run": ("--dry-run", {"action": "store_true", "help": "only count what would be deleted"}),
     }
 
-    _POSITIONAL_OPTS = {  # noqa: RUF012
+    _POSITIONAL_OPTS = {  # noqa: RUF012  the base class declares it so
         **CommandLine._POSITIONAL_OPTS,
         "file": {"metavar": "FILE", "help": "an export"},
+        "share": {"metavar": "SHARE", "help": "percent of the time that a backfill works, 1 to 100, or off"},
     }
 
     def __init__(self) -> None:
         super().__init__(prog="chat-schema")
-        for own in (plan, lint, verify, wait, purge, export, import_, erase, rotate_keys, sql, embedded):
+        for own in (
+            plan,
+            lint,
+            verify,
+            wait,
+            status,
+            pause,
+            resume,
+            throttle,
+            purge,
+            export,
+            import_,
+            erase,
+            rotate_keys,
+        ):
             self.register_command(own)
+        for own in (sql, embedded):
+            self.register_command(own)
+        _add_options_of_a_run(self.parser, None)
+        for name in ("upgrade", "downgrade"):
+            _add_options_of_a_run(self.subparsers.choices[name], SUPPRESS)
         for action in self.parser._actions:
             if action.dest == "version":  # Alembic's speaks of Alembic alone
                 action.version = _version()  # type: ignore[attr-defined]
@@ -478,6 +527,9 @@ class _CommandLine(CommandLine):
         options = self.parser.parse_args(argv)
         if not hasattr(options, "cmd"):
             self.parser.error("too few arguments")
+        for name in ("log-format", "metrics"):
+            if (said := getattr(options, name.replace("-", "_"))) is not None:
+                options.x = [*(options.x or []), f"{name}={said}"]
         given = options.config or [database.project_folder() / "alembic.ini"]
         toml = [file for file in given if Path(file).name == "pyproject.toml"]
         ini = [file for file in given if file not in toml]
@@ -504,11 +556,22 @@ class _CommandLine(CommandLine):
         except CommandError as error:
             if raise_it:
                 raise
-            print(f"chat-schema: {error}", file=sys.stderr)
-            raise SystemExit(error.status if isinstance(error, database.InterruptedRunError) else 1) from None
+            if getattr(options, "log_format", None) == "json":
+                print(as_line("ERROR", "chat_schema", str(error)), file=sys.stderr)
+            else:
+                print(f"chat-schema: {error}", file=sys.stderr)
+            raise SystemExit(getattr(error, "status", 1)) from None
         except KeyboardInterrupt:
             print("chat-schema: interrupted; what was committed stays, run it again to go on.", file=sys.stderr)
             raise SystemExit(130) from None
+
+
+def _add_options_of_a_run(parser: ArgumentParser, default: str | None) -> None:
+    """Take these before the command and behind it; they are the options of -x with the same name."""
+    parser.add_argument("--log-format", choices=["plain", "json"], default=default, help="json: one object a line")
+    parser.add_argument(
+        "--metrics", metavar="FILE", default=default, help="write for Prometheus, once a second, how far the run is"
+    )
 
 
 def _version() -> str:

@@ -18,14 +18,17 @@ from alembic.util import CommandError
 from sqlalchemy.exc import DBAPIError
 
 from .blockers import BlockerWatch
+from .control import FULL
 from .lock_retry import backend_pid, is_lock_error, pauses
 from .options import Options
 from .positions import Positions
 from .progress import Progress
 from .project import Project
-from .replicas import ReplicaWatch, replicas_are_hidden
+from .reasons import Reasons
+from .replicas import replicas_are_hidden
 from .session import session_settings
-from .unfinished import StoppedError
+from .steering import Steering
+from .unfinished import StoppedError, StopsBeforeBackfillError
 
 log = logging.getLogger("alembic.engine")
 
@@ -94,7 +97,14 @@ class Backfill:
         return f"SELECT EXISTS (SELECT FROM {self.table} AS {self.alias} WHERE {self.pending})"
 
 
-def run(engine: sa.Engine, backfill: Backfill, options: Options, positions: Positions, project: Project) -> int:
+def run(
+    engine: sa.Engine,
+    backfill: Backfill,
+    options: Options,
+    positions: Positions,
+    project: Project,
+    steering: Steering,
+) -> int:
     """Run ``backfill`` to its end and return how many rows it changed.
 
     Goes on where a killed run stopped. Raises :class:`alembic.util.CommandError` when it was interrupted (what was
@@ -109,7 +119,7 @@ def run(engine: sa.Engine, backfill: Backfill, options: Options, positions: Posi
             if not sweep and replicas_are_hidden(control):
                 log.info("%s: cannot see how far the replicas are (GRANT pg_monitor), so waits for none", backfill.name)
             control.rollback()
-            changed += _Walk(engine, control, backfill, options, positions, project, not sweep).run()
+            changed += _Walk(engine, control, backfill, options, positions, project, steering, not sweep).run()
         else:
             raise CommandError(
                 f"{backfill.name}: rows of {backfill.table} still wait for their backfill after {_SWEEPS} sweeps. "
@@ -120,6 +130,16 @@ def run(engine: sa.Engine, backfill: Backfill, options: Options, positions: Posi
         control.rollback()
         positions.finish(control, backfill.name)
     return changed
+
+
+def refuse_rows(connection: sa.Connection, backfill: Backfill, project: Project) -> None:
+    """Raise :class:`StopsBeforeBackfillError` where ``backfill`` has rows to do; an empty table does not stop a run."""
+    if connection.scalar(sa.text(backfill.any_pending())):
+        raise StopsBeforeBackfillError(
+            f"Stopped before the backfill {backfill.name}, as -x stop-before-backfill=yes asks. Until another "
+            "run goes on, clients read and write as they do now; what needs the new form has to wait. Run "
+            f"`{project.command} upgrade head` as a job, without the option: it does the backfill and all after it."
+        )
 
 
 class _Walk:
@@ -138,14 +158,16 @@ class _Walk:
         options: Options,
         positions: Positions,
         project: Project,
+        steering: Steering,
         resume: bool,
     ) -> None:
         self._engine, self._control, self._backfill, self._options = engine, control, backfill, options
-        self._positions, self._project = positions, project
+        self._positions, self._project, self._steering = positions, project, steering
         self._lock = threading.Lock()
-        self._replicas = ReplicaWatch()
+        self._reasons = Reasons(engine, backfill.table, options, project)
         self._gives_way = False
-        self._alone = threading.Lock()  # while others are at work: one worker at a time, and its rest is everybody's
+        # while others are at work, or somebody throttles it: one worker at a time, and its rest is everybody's
+        self._alone = threading.Lock()
         self._look_lock = threading.Lock()
         self._look_at = time.monotonic()
         self._stop = threading.Event()
@@ -165,10 +187,15 @@ class _Walk:
         self._vacuum_step = self._end // 10 if large else self._end + 1
         self._vacuum_at = self._next + self._vacuum_step
         turns = len(self._turns)
-        self._progress = Progress(backfill.name, turns * self._end, turns * min(self._next, self._end))
+        done = turns * min(self._next, self._end)
+        self._progress = Progress(backfill.name, turns * self._end, done, plain=options.log_format != "plain")
 
     def run(self) -> int:
-        with ThreadPoolExecutor(self._options.backfill_workers, "backfill") as pool:
+        with (
+            contextlib.closing(self._reasons),
+            self._steering.backfill(self._progress),
+            ThreadPoolExecutor(self._options.backfill_workers, "backfill") as pool,
+        ):
             try:
                 workers = [pool.submit(self._work) for _ in range(self._options.backfill_workers)]
                 wait(workers, return_when=FIRST_EXCEPTION)
@@ -194,10 +221,12 @@ class _Walk:
         with (
             self._engine.connect().execution_options(no_parameters=True, isolation_level="AUTOCOMMIT") as connection,
             session_settings(connection, self._options, self._project),
+            contextlib.ExitStack() as stack,
         ):
+            stack.callback(self._steering.waits_for, None)
             connection.exec_driver_sql(_SETTINGS)
             asked = time.monotonic()
-            pid = backend_pid(connection)
+            pid = stack.enter_context(self._steering.session(backend_pid(connection)))
             way = time.monotonic() - asked
             while not self._stop.is_set():
                 with self._lock:
@@ -246,8 +275,9 @@ class _Walk:
             upto = min(at + piece, after)
             watch = BlockerWatch(self._engine, pid, self._options.lock_timeout / 4)
             try:
-                with watch if losses else contextlib.nullcontext():  # the second loss at one place is worth a look
-                    rows, elapsed = self._batch(connection, first, at, upto, turn)
+                # the second loss at one place is worth a look
+                looking = watch if losses else contextlib.nullcontext()
+                done = self._batch(connection, first, at, upto, turn, looking)
             except DBAPIError as error:
                 if not is_lock_error(error):
                     raise
@@ -258,7 +288,11 @@ class _Walk:
                 piece = max((upto - at) // 4, 1)
                 self._stop.wait(next(patience))
                 continue
-            losses = 0
+            if done is None:
+                break
+            if losses > 1:
+                self._steering.waits_for(None)
+            losses, (rows, elapsed) = 0, done
             with self._lock:
                 self._changed += rows
                 self._progress.advance(upto - at, rows)
@@ -276,45 +310,58 @@ class _Walk:
                 f"{self._options.lock_retry_for:g} s, last by {watch.describe()}.\nEnd that transaction "
                 "(SELECT pg_terminate_backend(pid);) or wait for it, then run the command again."
             )
+        self._steering.waits_for(f"a row locked by {watch.describe()}")
         self._progress.say(f"{self._backfill.name}: waits for a row locked by {watch.describe()}")
 
     def _look_around(self, connection: sa.Connection) -> None:
-        """See whether others are at work; hold all workers while a replica is further behind than it may be."""
+        """See whether others are at work; hold all workers while there is a reason to wait."""
         with self._look_lock:
-            said = False
+            said = ""
             while time.monotonic() >= self._look_at and not self._stop.is_set():
                 self._gives_way = not self._options.full_speed and bool(connection.scalar(_OTHERS))
-                lag = self._replicas.worst(connection)
+                reason = self._reasons.look(connection)
                 self._look_at = time.monotonic() + _LOOK_EVERY
-                if lag is None or lag.seconds <= self._options.max_replica_lag:
-                    return
-                if not said:
-                    self._progress.say(
-                        f"{self._backfill.name}: waits for replica {lag.name}, {lag.seconds:.0f} s behind "
-                        f"(-x max-replica-lag={self._options.max_replica_lag:g}s)"
-                    )
-                    said = True
+                if reason is None:
+                    break
+                self._steering.waits_for(reason.text)
+                if said != reason.kind:
+                    self._progress.say(f"{self._backfill.name}: waits for {reason.text}")
+                    said = reason.kind
                 self._stop.wait(_LOOK_EVERY)
+            if said:
+                self._steering.waits_for(None)
 
-    def _batch(self, connection: sa.Connection, first: int, at: int, upto: int, turn: int) -> tuple[int, float]:
-        """Run one batch, and rest as long where others are at work.
+    def _batch(
+        self,
+        connection: sa.Connection,
+        first: int,
+        at: int,
+        upto: int,
+        turn: int,
+        looking: contextlib.AbstractContextManager[object],
+    ) -> tuple[int, float] | None:
+        """Run one batch, ``looking`` meanwhile; rest as long where others are at work, or longer where it is throttled.
 
-        Return how many rows it changed, and the seconds it took with the way there and back.
+        Return how many rows it changed, and the seconds it took with the way there and back; None when it was told to
+        stop before it began.
 
         Sent together, the statements are one transaction and one round trip.
         """
         with self._lock:
             others = self._running - {first}
         position = min([upto if turn == self._turns[-1] else first, *others])
-        with self._alone if self._gives_way else contextlib.nullcontext():
-            began = time.monotonic()
-            done = connection.exec_driver_sql(
-                f"{self._backfill.batch(self._tid(at), self._tid(upto), turn)};\n"
-                + self._positions.advance(self._backfill.name, position)
-            )
-            elapsed = time.monotonic() - began
-            if self._gives_way:
-                self._stop.wait(elapsed)
+        with self._alone if self._gives_way or self._steering.share < FULL else contextlib.nullcontext():
+            with self._steering.work(self._stop):
+                if self._stop.is_set():
+                    return None
+                with looking:
+                    began = time.monotonic()
+                    done = connection.exec_driver_sql(
+                        f"{self._backfill.batch(self._tid(at), self._tid(upto), turn)};\n"
+                        + self._positions.advance(self._backfill.name, position)
+                    )
+                    elapsed = time.monotonic() - began
+            self._steering.rest(elapsed, elapsed if self._gives_way else 0, self._stop)
         return int(done.rowcount), elapsed
 
     def _tid(self, position: int) -> str:
@@ -324,6 +371,10 @@ class _Walk:
         """Give the space of the old row versions back to the batches that come, so that the table does not double."""
         with contextlib.suppress(DBAPIError), self._engine.connect() as vacuum:
             vacuum = vacuum.execution_options(isolation_level="AUTOCOMMIT")
-            with session_settings(vacuum, self._options, self._project):
+            with (
+                session_settings(vacuum, self._options, self._project),
+                self._steering.interruptible(vacuum) as is_free,
+            ):
                 # TRUNCATE would take AccessExclusive at the table's end; a lock held by autovacuum is not waited for
-                vacuum.exec_driver_sql(f"VACUUM (TRUNCATE false, SKIP_LOCKED) {self._backfill.table}")
+                if is_free:
+                    vacuum.exec_driver_sql(f"VACUUM (TRUNCATE false, SKIP_LOCKED) {self._backfill.table}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import threading
+from collections.abc import Collection
 from types import TracebackType
 
 import sqlalchemy as sa
@@ -40,6 +41,12 @@ class Blocker:
     def __str__(self) -> str:
         age = "unknown age" if self.age is None else f"{self.age:.0f} s"
         return f"pid {self.pid} ({self.application}, {self.state}, {age}): {self.query}"
+
+
+def blockers_of(connection: sa.Connection, pids: Collection[int]) -> list[Blocker]:
+    """Return the sessions that any of the backends ``pids`` waits for at this moment."""
+    found = {row.pid: Blocker(*row) for pid in pids for row in connection.execute(_BLOCKERS, {"waiting": pid})}
+    return list(found.values())
 
 
 class BlockerWatch:

@@ -15,6 +15,7 @@ other waits for, as for any client.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import logging
 import random
 import time
@@ -92,6 +93,22 @@ def deployer_lock(
             with contextlib.suppress(sa.exc.DBAPIError):  # a dead session has released its locks already
                 connection.rollback()
                 lock.release()
+
+
+@dataclasses.dataclass(frozen=True)
+class Deployer:
+    """A session that holds a lock in the space of the deployer lock, and its age in seconds where that is visible."""
+
+    pid: int
+    login: str
+    age: int | None
+    may_deploy: bool
+
+
+def deployers(connection: sa.Connection, versions: VersionTable, space: int) -> list[Deployer]:
+    """Return who holds the deployer lock of the project with this version table; every login may ask."""
+    place = {"space": space, "schema": versions.schema, "table": versions.name}
+    return [Deployer(*row) for row in connection.execute(_HOLDERS, place)]
 
 
 def running_deployment(connection: sa.Connection, versions: VersionTable, space: int | None) -> sa.Row[Any] | None:

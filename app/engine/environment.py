@@ -23,11 +23,15 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
 from . import server
+from .control import Control
 from .deployer_lock import deployer_lock
+from .json_log import write_json
+from .metrics import Metrics
 from .options import Options
 from .project import Project, VersionTable
 from .revisions import about_to_undo, live
 from .session import read_as, reading, session_settings
+from .steering import Steering
 
 log = logging.getLogger("alembic.engine")
 
@@ -84,14 +88,19 @@ class Run:
         self.options = options or Options()
         self.asked_first: _LookFirst | None = None
         self._metadata, self._url, self._connectable, self._settings = target_metadata, url, connectable, settings
+        self._metrics: Metrics | None = None
+        self._steering = Steering()
         self._database: str | None = None
         """The section of the database that is migrated, where there are several."""
 
     def go(self) -> None:
         """Run the command."""
         self._configure_logging()
+        self._metrics = Metrics(Path(self.options.metrics)) if self.options.metrics else None
+        if self.options.log_format == "json":
+            write_json(lambda: self._steering.named())
         for name in self._databases():
-            self._database = name
+            self._database, self._steering = name, Steering(self._metrics)
             if self.context.is_offline_mode():
                 self._offline()
             else:
@@ -185,6 +194,8 @@ class Run:
             stack.enter_context(server.explained_errors(self.project))
             connection = stack.enter_context(self.connected())
             if self.finds_nothing_to_do(connection):
+                if self._metrics:
+                    self._metrics.had_nothing_to_do()
                 return
             stack.enter_context(self._no_default_schema(connection))
             settings = self.settings()
@@ -222,6 +233,8 @@ class Run:
                 stack.enter_context(self.version_schema(connection))
                 migration._ensure_version_table()  # not in the first revision, which takes it back with each attempt
                 connection.commit()
+                control = Control.beside(connection, versions)
+                stack.enter_context(self._steering.attached(connection, control, settled, self.project))
             # the one seam around a single revision
             migration._migrations_fn = live(migration._migrations_fn, self.options, self._arguments())
             with self.context.begin_transaction():
@@ -262,6 +275,9 @@ class Run:
             }
         return {
             **of_database,
+            "engine_before_revision": self.config.attributes.get("before_revision"),
+            "engine_after_revision": self.config.attributes.get("after_revision"),
+            "engine_steering": self._steering,
             **{name: value for name, value in settings.items() if name != "on_version_apply"},
             "transaction_per_migration": True,  # a lock ends with its revision
             "engine_options": options,

@@ -21,6 +21,7 @@ from sqlalchemy.exc import DBAPIError
 
 from .blockers import BlockerWatch
 from .options import Options
+from .steering import steering_of
 
 log = logging.getLogger("alembic.engine")
 
@@ -48,6 +49,7 @@ def attempt(function: Callable[[], object], name: str, context: MigrationContext
     """
     deadline = time.monotonic() + options.lock_retry_for
     watch: BlockerWatch | None = None
+    steering = steering_of(context)
     for number, pause in enumerate(pauses(), start=1):
         connection = cast(sa.Connection, context.connection)  # online, see revisions.py
         with contextlib.ExitStack() as stack:
@@ -57,6 +59,7 @@ def attempt(function: Callable[[], object], name: str, context: MigrationContext
                 )
             try:
                 function()
+                steering.waits_for(None)
                 return
             except DBAPIError as error:
                 transaction = context._transaction
@@ -72,7 +75,8 @@ def attempt(function: Callable[[], object], name: str, context: MigrationContext
                 "End that transaction (SELECT pg_terminate_backend(pid);) or wait for it, then run the command again."
             ) from lost
         log.info("%s: lock not free within %.0f ms, attempt %d (%s)", name, options.lock_timeout * 1e3, number, who)
-        time.sleep(pause)
+        steering.waits_for(f"a lock held by {who}" if watch else "a lock")
+        steering.sleep(pause)
         context._transaction = connection.begin()
 
 

@@ -14,8 +14,19 @@ from typing import Any, Self
 
 from alembic.util import CommandError
 
+_BYTES = {"MB": 2**20, "GB": 2**30, "TB": 2**40}
 _UNITS = {"ms": 0.001, "s": 1.0, "min": 60.0, "h": 3600.0}
 _LONGEST = 24 * _UNITS["h"]
+
+
+class Size(int):
+    """A number of bytes, given as ``500MB``, ``10GB`` or ``2TB``; 0 is no limit, given as ``none``."""
+
+    def __str__(self) -> str:
+        if not self:
+            return "none"
+        unit = next((unit for unit in ("TB", "GB", "MB") if self >= _BYTES[unit]), "MB")
+        return f"{self / _BYTES[unit]:.4g}{unit}"
 
 
 def option(default: Any, text: str, *choices: str) -> Any:
@@ -38,6 +49,21 @@ class Options:
         1, "connections that backfill at the same time, 1 to 16; one, whatever is said, while others are at work"
     )
     max_replica_lag: float = option(10.0, "how far a replica may fall behind until a backfill waits for it")
+    max_wal_held: Size = option(  # noqa: RUF009  an int
+        Size(10 * _BYTES["GB"]), "how much log a replication slot or the archive may hold back until a backfill waits"
+    )
+    max_database_size: Size = option(  # noqa: RUF009  an int
+        Size(0), "how large the database may be until a backfill waits for room"
+    )
+    wait_for_autovacuum: bool = option(False, "yes: a backfill waits while autovacuum is at work on its table")
+    wait_while: str = option("", "a query; while its answer is true, or a text that says why, a backfill waits")
+    stop_before_backfill: bool = option(
+        False, "yes: an upgrade ends before the first revision that has rows to backfill, with exit code 3"
+    )
+    before_revision: str = option("", "a command to run before each revision; where it fails, the run ends")
+    after_revision: str = option("", "a command to run after each revision; where it fails, the run ends")
+    log_format: str = option("plain", "json: each line of the log is a JSON object", "plain", "json")
+    metrics: str = option("", "a file for Prometheus to which the run writes how far it is, once a second")
     allow_data_loss: bool = option(False, "yes: a downgrade may destroy rows that the older shape cannot hold")
     named: frozenset[str] = dataclasses.field(default=frozenset(), kw_only=True)
     """The options that were given, by the name that ``-x`` takes."""
@@ -90,6 +116,13 @@ def _convert(name: str, text: str, field: dataclasses.Field[Any]) -> Any:
         if text in ("yes", "no"):
             return text == "yes"
         raise CommandError(f"-x {name} takes yes or no, not {text!r}. Nothing was run.")
+    if isinstance(default, Size):
+        match = re.fullmatch(r"(\d{1,6}(?:\.\d+)?)(MB|GB|TB)", text)
+        if text == "none" or match:
+            return Size(float(match[1]) * _BYTES[match[2]]) if match else Size(0)
+        raise CommandError(
+            f"-x {name} takes none, or a size such as 500MB, 10GB or 2TB, not {text!r}. Nothing was run."
+        )
     if isinstance(default, int):
         if text.isdecimal() and 1 <= int(text) <= 16:
             return int(text)

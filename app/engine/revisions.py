@@ -18,8 +18,10 @@ from alembic.util import CommandError
 from sqlalchemy.exc import DBAPIError
 
 from . import lock_retry, unfinished
+from .hooks import Hooks
 from .options import Options
 from .positions import Positions
+from .steering import Step, steering_of
 from .unfinished import DOWNGRADE, StoppedError, Unfinished
 
 Steps = Callable[[Any, MigrationContext], Iterable[MigrationStep]]
@@ -35,12 +37,21 @@ def live(steps: Steps, options: Options, arguments: Mapping[str, Any] = MappingP
         if context.as_sql:
             yield from steps(heads, context)
             return
+        _hold(context)
         left = _left(steps.__name__, heads, context, options, arguments)
+        hooks, steering = Hooks.of(context, options), steering_of(context)
         for step in steps(heads, context):
-            if isinstance(step, RevisionStep):
-                begun = Unfinished.of(step)
-                step.migration_fn = _live(step, left if begun == left else begun, context, options)
+            if not isinstance(step, RevisionStep):
+                yield step
+                continue
+            begun = Unfinished.of(step)
+            step.migration_fn = _live(step, left if begun == left else begun, context, options)
+            steering.step = Step.of(step)
+            _hold(context, hooks)
+            hooks.before(steering.step)
             yield step
+            hooks.after(steering.step)  # its transaction has ended: Alembic asks for the next one
+            steering.step = None
 
     return wrapped
 
@@ -70,7 +81,7 @@ def _live(step: RevisionStep, begun: Unfinished, context: MigrationContext, opti
     @functools.wraps(revision)  # Alembic logs the step by this function's name
     def run(**arguments: Any) -> None:
         try:
-            with begun.noted_before_commits(context):
+            with steering_of(context).revision(), begun.noted_before_commits(context):
                 lock_retry.attempt(functools.partial(revision, **arguments), str(step.short_log), context, options)
             unfinished.forget(context)
         except BaseException as error:
@@ -78,6 +89,14 @@ def _live(step: RevisionStep, begun: Unfinished, context: MigrationContext, opti
             raise
 
     return run
+
+
+def _hold(context: MigrationContext, hooks: Hooks | None = None) -> None:
+    """Wait for the end of a pause, without a transaction; nor is one open for ``hooks`` behind it."""
+    steering = steering_of(context)
+    if (steering.is_paused or hooks) and not context._in_external_transaction:
+        cast(sa.Connection, context.connection).commit()  # Alembic has looked which revision the database is at
+    steering.hold()
 
 
 def _left(
@@ -97,7 +116,7 @@ def _left(
 
 def _undo(begun: Unfinished, context: MigrationContext, options: Options, arguments: Mapping[str, Any]) -> None:
     function = functools.partial(begun.opposite.function(_script(begun, context)), **arguments)
-    with context.begin_transaction(_per_migration=True):
+    with steering_of(context).work(), context.begin_transaction(_per_migration=True):
         lock_retry.attempt(function, f"undoing the unfinished {begun}", context, options)
         unfinished.forget(context)
 

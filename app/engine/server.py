@@ -17,6 +17,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, PendingRollbackError
 
 from .project import Project
 from .session import keep_reading
+from .unfinished import StopsBeforeBackfillError
 
 log = logging.getLogger("alembic.engine")
 
@@ -137,7 +138,10 @@ def explained_errors(project: Project) -> Iterator[None]:
     except CommandError as error:
         if not _notes(error):
             raise
-        raise CommandError(_with_notes(str(error), error)) from error
+        told = _with_notes(str(error), error)
+        if isinstance(error, StopsBeforeBackfillError):  # which is what was asked for, and has a status of its own
+            raise StopsBeforeBackfillError(told) from error
+        raise CommandError(told) from error
     except DBAPIError as error:
         state = getattr(error.orig, "sqlstate", None) or "no SQLSTATE"
         full = "could not extend file" in first_line(error)  # a quota has no SQLSTATE of its own, a full disk has 53100

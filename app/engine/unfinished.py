@@ -27,6 +27,13 @@ class StoppedError(CommandError):
     """Somebody told the run to stop: what it has committed stays, because undoing it could take long."""
 
 
+class StopsBeforeBackfillError(StoppedError):
+    """``-x stop-before-backfill=yes``: the rows are left to a run without it."""
+
+    status = 3
+    """What a command exits with."""
+
+
 @dataclasses.dataclass
 class Unfinished:
     """A revision and the direction, ``upgrade`` or ``downgrade``, in which it was begun."""

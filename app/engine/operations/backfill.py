@@ -7,6 +7,7 @@ from alembic.operations import Operations
 from .. import batches
 from ..positions import Positions
 from ..project import project_of
+from ..steering import steering_of
 from .registry import is_offline, operation, options_of, quoted, statement
 
 
@@ -26,7 +27,10 @@ def backfill(
     if is_offline(operations):
         statement(operations, work.whole())
         return
+    options, project = options_of(operations), project_of(context)
+    if options.stop_before_backfill:
+        batches.refuse_rows(operations.get_bind(), work, project)
+        return  # there are none: nothing would be done, by a walk over the whole table
     with context.autocommit_block():  # commits what came before, so that the batches' own connections see it
-        batches.run(
-            operations.get_bind().engine, work, options_of(operations), Positions.of(context), project_of(context)
-        )
+        engine = operations.get_bind().engine
+        batches.run(engine, work, options, Positions.of(context), project, steering_of(context))
