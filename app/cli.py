@@ -495,24 +495,9 @@ class _CommandLine(CommandLine):
 
     def __init__(self) -> None:
         super().__init__(prog="chat-schema")
-        for own in (
-            plan,
-            lint,
-            verify,
-            wait,
-            status,
-            pause,
-            resume,
-            throttle,
-            purge,
-            export,
-            import_,
-            erase,
-            rotate_keys,
-        ):
-            self.register_command(own)
-        for own in (sql, embedded):
-            self.register_command(own)
+        own = (plan, lint, verify, wait, status, pause, resume, throttle, purge, sql, embedded)
+        for command_ in (*own, export, import_, erase, rotate_keys):
+            self.register_command(command_)
         _add_options_of_a_run(self.parser, None)
         for name in ("upgrade", "downgrade"):
             _add_options_of_a_run(self.subparsers.choices[name], SUPPRESS)
