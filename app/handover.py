@@ -52,7 +52,7 @@ OWNED = (
     Owned("users", "id", owner="id", withheld=("password_hash",)),
     Owned("tenant_users", "tenant_id", key=("tenant_id", "user_id")),
     Owned("tasks", "created_at, id"),
-    Owned("conversations", "created_at, id"),
+    Owned("conversations", "created_at, id", afterwards=("head_message_id",)),
     Owned("messages", "conversation_id, created_at, seq", renewed=("seq",)),
     Owned("chat_messages", "conversation_id, created_at, id"),
     Owned("chat_session_arrays", "session_id", key=("session_id",), schema="chat_internal"),

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from decimal import Decimal
 from typing import Any, NamedTuple
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from sqlalchemy import (
     ARRAY,
@@ -25,6 +25,7 @@ from sqlalchemy import (
     ColumnElement,
     DateTime,
     Double,
+    FunctionElement,
     Integer,
     LargeBinary,
     Numeric,
@@ -41,7 +42,7 @@ from sqlalchemy import (
     update,
 )
 from sqlalchemy.dialects.postgresql import insert
-from sqlalchemy.orm import InstrumentedAttribute
+from sqlalchemy.orm import InstrumentedAttribute, aliased
 from sqlalchemy.sql.dml import ReturningInsert, ReturningUpdate
 
 from .models import Attachment, Conversation, ConversationMessage, Feedback, Message, MessageRole, Rating, Share
@@ -261,6 +262,41 @@ def thread_backwards(
     return page if before is None else page.where(tuple_(Message.created_at, Message.seq) < before)
 
 
+def branch(conversation_id: UUID, *, before: UUID | None = None, limit: int = 50) -> Select[Message]:
+    """Return a page of the branch that is shown, **newest first**, from its end or from the message ``before`` back.
+
+    Yields Message; ``before`` is the id of the last message of the page before, on any branch. Without branches it is
+    :func:`thread_backwards`. A step costs the same wherever it is in whatever tree. What a model is given as context is
+    this; :func:`thread` has the messages of all branches, in the order of time.
+    Indexes: idx_messages_user_id from a message to its parent, and those of :func:`thread` along the trunk.
+    """
+    return _messages_of(func.chat_internal.branch(conversation_id, before, limit))
+
+
+def siblings(conversation_id: UUID, message_id: UUID) -> Select[Message]:
+    """Return what stands at the place of a message, itself among it, in the order it was written: its alternatives.
+
+    Yields Message. Indexes: idx_messages_parent_id; those of :func:`thread`.
+    """
+    return _messages_of(func.chat_internal.siblings(conversation_id, message_id))
+
+
+def _messages_of(function: FunctionElement[Any]) -> Select[Message]:
+    # by name: the columns of a table that was adopted stand in another order
+    columns = (column(each.name, each.type) for each in Message.__table__.columns)
+    rows = function.table_valued(*columns, with_ordinality="ordinality", name="told")
+    return select(aliased(Message, rows, adapt_on_names=True)).order_by(rows.c.ordinality)
+
+
+def switch_branch(conversation_id: UUID, user_id: UUID, message_id: UUID) -> ReturningUpdate[Conversation]:
+    """Return the UPDATE that shows the branch of ``message_id``: the one through it that was written last.
+
+    Yields the Conversation, or none where ``user_id`` has no such one outside the trash. A message that is not there
+    raises IntegrityError.
+    """
+    return _mark(conversation_id, user_id, head_message_id=func.chat_internal.latest_leaf(conversation_id, message_id))
+
+
 def append_message(
     conversation_id: UUID,
     user_id: UUID,
@@ -270,14 +306,24 @@ def append_message(
     key: str,
     tool_calls: list[Any] | None = None,
     metadata: dict[str, Any] | None = None,
+    instead_of: UUID | None = None,
 ) -> ReturningInsert[Message]:
     """Return the INSERT of one message that happens once however often it is sent.
 
     ``key`` is the client's choice for this message, unique among those of its user. Yields the Message: the one that
     was stored first where the key has been used before, be it by another transaction at this very moment, and none
     where that one stands in another conversation. Index: idx_messages_user_id_idempotency_key.
+
+    It continues the branch that is shown. ``instead_of`` is a message that it takes the place of: a question that was
+    edited, a reply that was made again. Both stay, each the beginning of its branch, and the new one is shown.
     """
-    return _append(_row(conversation_id, user_id, role, content, key, tool_calls, metadata))
+    row = _row(conversation_id, user_id, role, content, key, tool_calls, metadata)
+    if instead_of is not None:
+        row[Message.id] = uuid4()  # its own parent where it takes the place of a first message
+        row[Message.parent_id] = func.coalesce(
+            func.chat_internal.parent_of(conversation_id, instead_of), row[Message.id]
+        )
+    return _append(row)
 
 
 def append_turn(

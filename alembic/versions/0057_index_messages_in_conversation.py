@@ -7,13 +7,13 @@ Locks:  ShareUpdateExclusive on public.messages while building: reads and writes
 Undone: the index is dropped CONCURRENTLY.
 
 Revision ID: 0057
-Revises: 0054
+Revises: 0052
 """
 
 from alembic import op
 
 revision = "0057"
-down_revision = "0054"
+down_revision = "0052"
 branch_labels = None
 depends_on = None
 

@@ -108,12 +108,23 @@ def upgrade() -> None:
         RETURNS TABLE (share_id uuid, title text, message_id uuid, role text, content text, created_at timestamptz,
                        seq bigint)
         LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+          -- the branch that ends with the message: from parent to parent, and from one that has none along the trunk
+          WITH RECURSIVE branch AS (
+            SELECT l.id, l.parent_id, l.created_at, l.seq
+            FROM public.shares AS s JOIN public.messages AS l ON l.id = s.message_id
+            WHERE s.token_hash = p_token_hash
+            UNION ALL
+            SELECT p.id, p.parent_id, p.created_at, p.seq
+            FROM branch AS b JOIN public.messages AS p ON p.id = b.parent_id
+            WHERE b.parent_id <> b.id
+          )
           SELECT s.id, c.title, m.id, m.role::text, m.content, m.created_at, m.seq
           FROM public.shares AS s
           JOIN public.conversations AS c ON c.id = s.conversation_id AND c.user_id = s.user_id
-          JOIN public.messages AS l ON l.id = s.message_id
           JOIN public.messages AS m ON m.conversation_id = s.conversation_id
-            AND (m.created_at, m.seq) <= (l.created_at, l.seq)
+            AND (m.id IN (SELECT b.id FROM branch AS b) OR m.parent_id IS NULL AND EXISTS (
+              SELECT FROM branch AS b
+              WHERE b.parent_id IS NULL AND (m.created_at, m.seq) <= (b.created_at, b.seq)))
             AND (m.created_at, m.seq) >
               (coalesce(p_after_created_at, '-infinity'::timestamptz), coalesce(p_after_seq, 0))
           WHERE s.token_hash = p_token_hash

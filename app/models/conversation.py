@@ -51,6 +51,9 @@ class Conversation(Base):
     # Messages up to here are read; a new conversation is.
     last_read_at: Mapped[datetime | None] = mapped_column(server_default=func.now())
     deleted_at: Mapped[datetime | None]
+    # The last message of the branch that is shown; NULL while no message names a parent. A new message moves it. It is
+    # a message of this conversation: a trigger sees to that, and takes the one before when it is deleted.
+    head_message_id: Mapped[UUID | None]
 
     __table_args__ = (
         # The id of a user's default conversation follows from the user's, so that two writers meet on it. Anyone can

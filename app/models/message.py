@@ -45,6 +45,10 @@ class Message(Base):
     created_at: Mapped[CreatedAt]
     # The conversation's, whatever a client sends: policies look at the message alone. Triggers keep it equal.
     tenant_id: Mapped[UUID | None] = mapped_column(server_default=FetchedValue(), server_onupdate=FetchedValue())
+    # The message that this one answers; its own id where it begins anew. NULL everywhere is a thread without branches.
+    # Where a conversation has branches, a message that names none continues the active one, by a trigger. It is never
+    # updated: a parent is there before its answers, so that no circle comes about.
+    parent_id: Mapped[UUID | None] = mapped_column(server_default=FetchedValue())
 
     __table_args__ = (
         CheckConstraint(f"role IN {get_args(MessageRole)}", name="role"),
@@ -52,6 +56,15 @@ class Message(Base):
         # Composite, so that a message never stands in another user's conversation.
         ForeignKeyConstraint(
             ["conversation_id", "user_id"], ["conversations.id", "conversations.user_id"], ondelete="CASCADE"
+        ),
+        # In the same conversation of the same owner. Deferred: when a statement ends, what hung on a message that it
+        # deleted is hung on the one before. A parent that is not there is refused at once, by a trigger.
+        ForeignKeyConstraint(
+            ["user_id", "conversation_id", "parent_id"],
+            ["messages.user_id", "messages.conversation_id", "messages.id"],
+            name="fk_messages_parent_id",
+            deferrable=True,
+            initially="DEFERRED",
         ),
         # A page of a conversation in order as its owner, to whose query the policy adds user_id; the cascade from
         # conversations, which deletes by both columns.
@@ -62,6 +75,17 @@ class Message(Base):
         Index("idx_messages_user_id", "user_id", text("created_at DESC")),
         # The messages of a user with a word: search_messages().
         Index("idx_messages_search", text("chat_internal.search_terms(user_id, content)"), postgresql_using="gin"),
+        # What the key to a parent points at.
+        Index("idx_messages_user_id_conversation_id", "user_id", "conversation_id", "id", unique=True),
+        # The answers to a message, the latest last, and what hangs on one that is deleted.
+        Index(
+            "idx_messages_parent_id",
+            "user_id",
+            "conversation_id",
+            "parent_id",
+            "seq",
+            postgresql_where=text("parent_id IS NOT NULL"),
+        ),
         # The same page without user_id, as service_role asks: WHERE conversation_id ORDER BY created_at, seq LIMIT n.
         Index("idx_messages_conversation_id_created_at", "conversation_id", "created_at", "seq"),
         # INSERT ... ON CONFLICT (user_id, idempotency_key): one user's keys never meet another's.

@@ -25,7 +25,7 @@ RULES = {
     "a foreign key without an index that leads with its columns": f"""
         SELECT k.conrelid::regclass || '.' || k.conname FROM pg_constraint AS k
         WHERE k.contype = 'f' AND k.connamespace IN {OURS} AND NOT EXISTS (
-          SELECT FROM pg_index AS i JOIN pg_attribute AS a ON a.attrelid = i.indrelid AND a.attnum = k.conkey[1]
+          SELECT FROM pg_index AS i JOIN pg_attribute AS a ON a.attrelid = i.indrelid AND a.attnum = ANY (k.conkey)
           WHERE i.indrelid = k.conrelid AND (i.indkey::smallint[])[0:cardinality(k.conkey) - 1] @> k.conkey
             AND coalesce(pg_get_expr(i.indpred, i.indrelid), '') IN ('', format('(%s IS NOT NULL)', a.attname)))""",
     "a view of the platform's accounts": """

@@ -139,8 +139,8 @@ def test_a_pause_before_a_run_holds_its_first_revision(old_url: str, client: psy
     assert chat_schema(old_url, "pause").startswith("Paused. No deployment runs; the next one will wait.")
     with alembic(old_url, "upgrade", "head") as upgrade:
         upgrade.says("Paused since ")
+        wait_for(lambda: status(old_url)["state"] == "paused", "the run to have said that it is paused")
         assert "Running upgrade" not in upgrade.output
-        assert status(old_url)["state"] == "paused"
         chat_schema(old_url, "resume")
         upgrade.succeeds()
     assert chat_schema(old_url, "resume") == "Nothing was paused.\n"

@@ -63,6 +63,14 @@ DESTROYED = {
         "INSERT INTO conversations (user_id, deleted_at) VALUES ('{user}', now());"
         "INSERT INTO conversations (user_id) VALUES ('{user}')",
     ),
+    "0047": (
+        "1 places of messages in branches",
+        "INSERT INTO conversations (user_id) VALUES ('{user}');"
+        "INSERT INTO messages (conversation_id, user_id, role, content)"
+        " SELECT id, user_id, 'user', 'Hi' FROM conversations;"
+        "INSERT INTO messages (conversation_id, user_id, role, content, parent_id)"
+        " SELECT conversation_id, user_id, 'user', 'Hello', id FROM messages",
+    ),
     "0058": (
         "2 attachments",
         f"{ONE_MESSAGE} INSERT INTO attachments"

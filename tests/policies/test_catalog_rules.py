@@ -103,15 +103,18 @@ def test_a_table_with_owners_has_the_five_policies(shared_db: psycopg.Connection
     }
 
 
-def test_seven_functions_run_as_their_owner_and_none_of_them_is_public(shared_db: psycopg.Connection) -> None:
+def test_ten_functions_run_as_their_owner_and_none_of_them_is_public(shared_db: psycopg.Connection) -> None:
     definers = values(
         shared_db, f"SELECT oid::regprocedure::text FROM pg_proc WHERE prosecdef AND pronamespace IN {SCHEMAS}"
     )
     assert set(definers) == {
         "chat_internal.current_tenant_ids()",
         "chat_internal.fill_message_tenant()",
+        "chat_internal.mend_branches()",
         "chat_internal.mirror_auth_user()",
+        "chat_internal.move_head()",
         "chat_internal.move_messages_to_tenant()",
+        "chat_internal.place_message()",
         "chat_internal.repair_users()",
         "chat_internal.search_messages(text,uuid,uuid,text[],timestamp with time zone,timestamp with time zone,boolean,"
         "text,timestamp with time zone,uuid,double precision,integer)",

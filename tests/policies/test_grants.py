@@ -21,8 +21,10 @@ BOTH_WRITE = {"authenticated": WRITE, "service_role": WRITE}
 BOTH_READ = {"authenticated": READ, "service_role": READ}
 MEMBERS_READ = {"authenticated": READ, "service_role": WRITE}
 
-WRITTEN = [column.name for column in Message.__table__.columns if column.name != "seq"]
-WRITE_MESSAGE = {"SELECT", "DELETE"} | {f"{verb}({column})" for verb in ("INSERT", "UPDATE") for column in WRITTEN}
+WRITTEN = [column.name for column in Message.__table__.columns if column.name not in ("seq", "parent_id")]
+WRITE_MESSAGE = {"SELECT", "DELETE", "INSERT(parent_id)"} | {
+    f"{verb}({column})" for verb in ("INSERT", "UPDATE") for column in WRITTEN
+}
 
 RELATIONS: dict[str, dict[str, set[str]]] = {
     "public.users": {
@@ -72,15 +74,20 @@ RELATIONS: dict[str, dict[str, set[str]]] = {
 CALLED_BY_BOTH = {
     "chat_internal.current_user_id()",
     "chat_internal.current_tenant_ids()",
+    "chat_internal.branch(uuid,uuid,integer)",
+    "chat_internal.branch_elements(uuid)",
     "chat_internal.default_conversation(uuid)",
     "chat_internal.default_conversation_id(uuid)",
     "chat_internal.element_role(jsonb)",
     "chat_internal.element_time(jsonb)",
+    "chat_internal.latest_leaf(uuid,uuid)",
     "chat_internal.message_element(public.messages)",
+    "chat_internal.parent_of(uuid,uuid)",
     "chat_internal.search_messages(text,uuid,uuid,text[],timestamp with time zone,timestamp with time zone,boolean,"
     "text,timestamp with time zone,uuid,double precision,integer)",
     "chat_internal.search_terms(uuid,text)",
     "chat_internal.session_elements(jsonb,timestamp with time zone)",
+    "chat_internal.siblings(uuid,uuid)",
     "chat_internal.store_session_messages(uuid,uuid,jsonb,timestamp with time zone)",
     "public.complete_conversation_session(uuid)",
     "public.cancel_conversation_session(uuid)",

@@ -131,6 +131,17 @@ class TestAShare:
             session.commit()
         assert "a secret" not in opened(engine, token)
 
+    def test_shows_its_own_branch_and_no_other(self, engine: sa.Engine, trip: list[UUID]) -> None:
+        with Session(engine, expire_on_commit=False) as session, acting_as(session, ANN):
+            branches = [
+                Message(conversation_id=TRIP, user_id=ANN, role="user", content=text, parent_id=trip[2])
+                for text in ("first try", "second try")
+            ]
+            session.add_all(branches)
+            session.commit()
+        for branch in branches:
+            assert opened(engine, shared(engine, branch.id)) == ["1 user", "2 assistant", branch.content]
+
     def test_is_read_in_pages_with_its_title(self, engine: sa.Engine, trip: list[UUID]) -> None:
         token = shared(engine, trip[5])
         found: list[SharedMessage] = []
