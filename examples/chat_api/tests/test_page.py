@@ -282,6 +282,10 @@ def test_replies_are_rendered_and_code_scrolls_in_its_box(chat: Running, page: P
     page.opens(ann)
     page.clicks("#conversations a")
     page.until(lambda: page.texts(".rendered h2") == ["Steps"])
+    page.driver.execute_script("window.shown = document.querySelector('.rendered h2')")
+    ann.http.patch(f"/api/conversations/{conversation}", json={"title": "Renamed"})
+    page.until(lambda: page.find("#title").text == "Renamed")
+    assert page.driver.execute_script("return window.shown.isConnected")  # what did not change is not touched
     assert page.texts(".rendered li") == ["one", "two"]
     assert page.find(".rendered pre").get_attribute("textContent") == f"{code}\n"
     assert page.driver.execute_script("return document.documentElement.scrollWidth") == 390
@@ -669,7 +673,7 @@ def test_editing_making_again_and_switching(chat: Running, page: Page) -> None:
     second = page.second(page.driver.current_url.removeprefix(chat.url))
     second.until(lambda: second.said() == old)
     page.comes_to_front().clicks("#messages li:nth-child(3) [data-do=next]")
-    page.until(lambda: page.said()[2] == "Second, but better")
+    page.until(lambda: page.said()[2:3] == ["Second, but better"])
     second.comes_to_front().until(lambda: len(second.said()) == 4 and second.said()[2] == "Second, but better")
     assert page.comes_to_front().axe() == []
     assert page.complaints() == []

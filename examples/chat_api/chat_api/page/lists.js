@@ -29,7 +29,9 @@ class Rows {
     const wanted = new Set([keep, ...items.map((item) => item.id)]);
     if (reset) for (const id of [...this.rows.keys()]) if (!wanted.has(id)) this.remove(id);
     for (const item of items) {
-      const element = this.rows.get(item.id)?.element ?? this.template.cloneNode(true);
+      const known = this.rows.get(item.id);
+      if (known && JSON.stringify(known.item) === JSON.stringify(item)) continue; // somebody may be selecting its text
+      const element = known?.element ?? this.template.cloneNode(true);
       element.dataset.id = item.id;
       const [place, tie] = item.cursor.split("_");
       this.rows.set(item.id, { item, element, place: Number(place), tie });
