@@ -12,6 +12,7 @@ from argparse import SUPPRESS, ArgumentParser, Namespace, RawDescriptionHelpForm
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
+from uuid import UUID
 
 import sqlalchemy as sa
 from alembic.config import CommandLine, Config
@@ -146,24 +147,161 @@ def throttle(config: Config, share: str) -> None:
         print(steering.throttle(connection, percent))
 
 
-def purge(config: Config, older_than: int = 90, batch_size: int = 500, dry_run: bool = False) -> None:
-    """Delete creative sessions that were delivered or cancelled long ago, with their messages."""
+def purge(config: Config, older_than: int | None = None, batch_size: int = 500, dry_run: bool = False) -> None:
+    """Delete what the retention rules say may go, and creative sessions that ended long ago."""
     with _connected(config) as connection:
-        found = retention.count_purgeable(connection, older_than)
-        what = f"{found.sessions:,} sessions with {found.messages:,} messages, ended more than {older_than} days ago"
-        if dry_run:
-            print(f"Would delete {what}.")
+        for due in retention.lists(connection):
+            found = retention.count(connection, due)
+            if found.rows:
+                batches = (len(each.ids) for each in _printed(retention.purge(connection, due, batch_size)))
+                _purge(f"{found.rows:,} {due.what} with {found.messages:,} messages", found.rows, batches, dry_run)
+        before = retention.sessions_before(connection, older_than)
+        found = retention.count_sessions(connection, before)
+        what = f"{found.rows:,} sessions with {found.messages:,} messages, ended before {before:%Y-%m-%d %H:%M}"
+        _purge(what, found.rows, retention.purge_sessions(connection, before, batch_size), dry_run)
+
+
+def _printed(batches: Iterator[retention.Purged]) -> Iterator[retention.Purged]:
+    """Print the storage keys of a batch before it is committed: afterwards nobody knows them."""
+    for batch in batches:
+        for key in batch.storage_keys:
+            print(f"storage key {key}")
+        sys.stdout.flush()
+        yield batch
+
+
+def _purge(what: str, found: int, batches: Iterator[int], dry_run: bool) -> None:
+    if dry_run:
+        print(f"Would delete {what}.")
+        return
+    progress = Progress("purge", found, unit="rows")
+    deleted = 0
+    try:
+        for count in batches:
+            deleted += count
+            progress.advance(count, count)
+    finally:
+        progress.close()
+    left = found - deleted
+    print(f"Deleted {deleted:,} of {what}." + (f" {left:,} were in use: run it again." if left > 0 else ""))
+
+
+def export(config: Config, user: UUID | None = None, output: str | None = None) -> None:
+    """Write everything of a user as JSON Lines: the manifest, then each row of each table."""
+    from . import handover
+
+    asked = _asked(user, "export")
+    with _connected(config) as connection:
+        lines = handover.export(connection, asked)
+        if output is None:
+            for line in lines:
+                print(line)
             return
-        progress = Progress("purge", found.sessions, unit="sessions")
-        deleted = 0
+        file = Path(output)
+        part = file.with_name(file.name + ".part")
+        with _written(file):
+            with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as out:
+                rows = sum(out.write(line + "\n") > 0 for line in lines) - 1
+            part.replace(file)
+        print(f"Wrote {rows:,} rows of user {asked} to {file}.")
+
+
+def import_(config: Config, file: str, with_tenants: bool = False) -> None:
+    """Read an export into this database, under the same ids; what is here already stays as it is."""
+    from . import handover
+
+    with _connected(config) as connection:
+        done = handover.read_in(connection, Path(file), with_tenants=with_tenants)
+    for table, rows in done.rows.items():
+        if rows:
+            print(f"{table:<24} {done.new[table]:>9,} of {rows:,} rows were new")
+    print(f"Imported user {done.user}.")
+
+
+import_.__name__ = "import"
+
+
+def erase(config: Config, user: UUID | None = None, dry_run: bool = False) -> None:
+    """Remove a user with everything it owns, and say what that was and where bytes of attachments are left."""
+    from . import handover
+
+    asked = _asked(user, "erase")
+    with _connected(config) as connection:
+        handover.lock(connection, asked)
+        counts = handover.owned_rows(connection, asked)
+        for key in handover.storage_keys(connection, asked):  # before the commit: afterwards nobody knows them
+            print(f"storage key {key}")
+        sys.stdout.flush()
+        if dry_run:
+            connection.rollback()
+            what = "Would remove"
+        else:
+            done = handover.erase(connection, asked)
+            connection.commit()
+            counts, what = dict(done.rows), "Removed"
+        for name, count in counts.items():
+            print(f"{what.lower()} {count:,} {name}")
+        print(
+            f"{what} user {asked}."
+            + (" The bytes at the storage keys are yours to remove." if "attachments" in counts else "")
+        )
+        if not dry_run:
+            for tenant in done.empty_tenants:
+                print(f"Tenant {tenant} has no member any more.")
+            if done.account:
+                print("The account in auth.users stands: delete it in the platform, or it will be mirrored again.")
+
+
+def rotate_keys(config: Config, batch_size: int = 500) -> None:
+    """Encrypt stored keys of model providers anew with the first key of CHAT_SCHEMA_PROVIDER_KEYS."""
+    from . import provider_keys
+
+    try:
+        ring = provider_keys.KeyRing.from_environment()
+        ring.encrypt(UUID(int=0), "", "")  # whether it can
+    except provider_keys.KeyRingError as error:
+        raise CommandError(f"Nothing was rotated: {error}") from None
+    rotated, unreadable = 0, 0
+    with _connected(config) as connection:
+        if connection.scalar(sa.text("SELECT to_regclass('public.user_llm_providers')")) is None:
+            raise CommandError("This database has no keys of providers yet: run `chat-schema upgrade head` first.")
+        connection.rollback()
+        progress = Progress("rotate-keys", provider_keys.count_to_rotate(connection, ring), unit="keys")
         try:
-            for count in retention.purge(connection, older_than, batch_size):
-                deleted += count
-                progress.advance(count, count)
+            for done in provider_keys.rotate(connection, ring, batch_size):
+                rotated += done.rotated
+                for reason in done.unreadable[: max(0, 5 - unreadable)]:
+                    print(f"chat-schema: {reason}", file=sys.stderr)
+                unreadable += len(done.unreadable)
+                progress.advance(done.rotated, done.rotated)
         finally:
             progress.close()
-        left = found.sessions - deleted
-        print(f"Deleted {deleted:,} of {what}." + (f" {left:,} were in use: run it again." if left > 0 else ""))
+        left = provider_keys.count_to_rotate(connection, ring) - unreadable
+    print(
+        f"Encrypted {rotated:,} keys anew with {ring.current!r}."
+        + (f" {left:,} were in use: run it again." * (left > 0))
+    )
+    if unreadable:
+        raise CommandError(f"{unreadable:,} keys could not be read and stay as they were: keep the older keys.")
+
+
+rotate_keys.__name__ = "rotate-keys"
+
+
+def _asked(user: UUID | None, command: str) -> UUID:
+    if user is None:
+        raise CommandError(f"Nothing was done: say whose rows, as in `chat-schema {command} --user ID`.")
+    return user
+
+
+@contextmanager
+def _written(file: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise CommandError(
+            f"{file} was not written: {error}\nName a file that you may write, as in --output FILE."
+        ) from None
 
 
 def wait(config: Config, awaited: str = "head", timeout: float = 600.0, or_newer: bool = False) -> None:
@@ -262,6 +400,13 @@ def _natural(text: str) -> int:
     return int(text)
 
 
+def _user(text: str) -> UUID:
+    return UUID(text)
+
+
+_user.__name__ = "user id (uuid)"  # as below
+
+
 _natural.__name__ = "whole number from 1 to 100,000"  # argparse names the type in its message
 
 
@@ -283,11 +428,15 @@ class _CommandLine(CommandLine):
         **CommandLine._KWARGS_OPTS,
         "older_than": (
             "--older-than",
-            {"type": _natural, "default": 90, "metavar": "DAYS", "help": "days since a session ended (default: 90)"},
+            {
+                "type": _natural,
+                "metavar": "DAYS",
+                "help": "days since a session ended (default: as the rule says, else 90)",
+            },
         ),
         "batch_size": (
             "--batch-size",
-            {"type": _natural, "default": 500, "metavar": "N", "help": "sessions deleted per commit (default: 500)"},
+            {"type": _natural, "default": 500, "metavar": "N", "help": "rows changed per commit (default: 500)"},
         ),
         "as_json": (
             "--json",
@@ -328,19 +477,27 @@ class _CommandLine(CommandLine):
         "to": ("to", {"nargs": "?", "default": "head", "metavar": "REVISION", "help": "where to (default: head)"}),
         "split": ("--split", {"metavar": "DIR", "help": "the folder to write the files to"}),
         "remove": ("--remove", {"metavar": "DIR", "help": "delete these data"}),
+        "user": ("--user", {"type": _user, "metavar": "ID", "help": "the user's id"}),
+        "output": ("--output", {"metavar": "FILE", "help": "the file to write (default: standard output)"}),
+        "with_tenants": (
+            "--with-tenants",
+            {"action": "store_true", "help": "read in tenants and memberships too: trust the file for that"},
+        ),
         "watch": ("--watch", {"action": "store_true", "help": "show it anew each second, until Ctrl-C"}),
         "dry_run": ("--dry-run", {"action": "store_true", "help": "only count what would be deleted"}),
     }
 
     _POSITIONAL_OPTS = {  # noqa: RUF012  the base class declares it so
         **CommandLine._POSITIONAL_OPTS,
+        "file": {"metavar": "FILE", "help": "an export"},
         "share": {"metavar": "SHARE", "help": "percent of the time that a backfill works, 1 to 100, or off"},
     }
 
     def __init__(self) -> None:
         super().__init__(prog="chat-schema")
-        for own in (plan, lint, verify, wait, status, pause, resume, throttle, purge, sql, embedded):
-            self.register_command(own)
+        own = (plan, lint, verify, wait, status, pause, resume, throttle, purge, sql, embedded)
+        for command_ in (*own, export, import_, erase, rotate_keys):
+            self.register_command(command_)
         _add_options_of_a_run(self.parser, None)
         for name in ("upgrade", "downgrade"):
             _add_options_of_a_run(self.subparsers.choices[name], SUPPRESS)

@@ -10,6 +10,8 @@ shorter than ``limit`` is the last.
 
 from __future__ import annotations
 
+import hashlib
+import secrets
 from collections.abc import Sequence
 from datetime import datetime
 from decimal import Decimal
@@ -18,16 +20,20 @@ from uuid import UUID, uuid4
 
 from sqlalchemy import (
     ARRAY,
+    BigInteger,
     Boolean,
     ColumnElement,
     DateTime,
     Double,
     FunctionElement,
     Integer,
+    LargeBinary,
     Numeric,
     Select,
     Text,
+    Update,
     Uuid,
+    cast,
     column,
     func,
     literal,
@@ -39,7 +45,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import InstrumentedAttribute, aliased
 from sqlalchemy.sql.dml import ReturningInsert, ReturningUpdate
 
-from .models import Conversation, ConversationMessage, Message, MessageRole
+from .models import Attachment, Conversation, ConversationMessage, Feedback, Message, MessageRole, Rating, Share
 
 
 class ConversationPosition(NamedTuple):
@@ -379,6 +385,132 @@ def _append(*rows: dict[Any, Any]) -> ReturningInsert[Message]:
         set_={"content": Message.content},
         where=Message.conversation_id == new.excluded.conversation_id,
     ).returning(Message)
+
+
+class AttachmentPosition(NamedTuple):
+    """Where an attachment stands in its conversation; the id settles ties."""
+
+    created_at: datetime
+    id: UUID
+
+    @classmethod
+    def of(cls, attachment: Attachment) -> AttachmentPosition:
+        """Return the position of ``attachment``, from which the next page goes on."""
+        return cls(attachment.created_at, attachment.id)
+
+
+def attachments_of(
+    conversation_id: UUID, *, after: AttachmentPosition | None = None, limit: int = 50
+) -> Select[Attachment]:
+    """Return a page of a conversation's attachments, the first added first; those of no message yet among them.
+
+    Yields Attachment. Index: idx_attachments_conversation_id.
+    """
+    page = select(Attachment).where(Attachment.conversation_id == conversation_id)
+    page = page.order_by(Attachment.created_at, Attachment.id).limit(limit)
+    return page if after is None else page.where(tuple_(Attachment.created_at, Attachment.id) > after)
+
+
+def rate(
+    conversation_id: UUID, user_id: UUID, message_id: UUID, rating: Rating, reason: str | None = None
+) -> ReturningInsert[Feedback]:
+    """Return the INSERT of a user's rating of a message, which replaces the rating that it has given before.
+
+    Yields Feedback. To take it back, delete that. Index: feedback_pkey (message_id, user_id).
+    """
+    new = insert(Feedback).values(
+        message_id=message_id, conversation_id=conversation_id, user_id=user_id, rating=rating, reason=reason
+    )
+    return new.on_conflict_do_update(
+        index_elements=[Feedback.message_id, Feedback.user_id],
+        set_={"rating": new.excluded.rating, "reason": new.excluded.reason},
+    ).returning(Feedback)
+
+
+def ratings_of(conversation_id: UUID) -> Select[Feedback]:
+    """Return the ratings of a conversation's messages. Yields Feedback. Index: idx_feedback_conversation_id."""
+    return select(Feedback).where(Feedback.conversation_id == conversation_id)
+
+
+def new_share_token() -> str:
+    """Return what a link to a share holds: 256 random bits. It is stored nowhere, so give it to the user at once."""
+    return secrets.token_urlsafe(32)
+
+
+def share(
+    conversation_id: UUID, user_id: UUID, message_id: UUID, token: str, *, expires_at: datetime | None = None
+) -> ReturningInsert[Share]:
+    """Return the INSERT of a share of a conversation up to a message, for whoever has ``token``.
+
+    Yields Share. ``token`` comes from :func:`new_share_token`; the database gets its digest alone.
+    """
+    new = insert(Share).values(
+        conversation_id=conversation_id,
+        user_id=user_id,
+        message_id=message_id,
+        token_hash=_token_hash(token),
+        expires_at=expires_at,
+    )
+    return new.returning(Share)
+
+
+def shares_of(conversation_id: UUID) -> Select[Share]:
+    """Return the shares of a conversation, closed ones too, the latest first.
+
+    Yields Share. Index: idx_shares_conversation_id.
+    """
+    return select(Share).where(Share.conversation_id == conversation_id).order_by(Share.created_at.desc(), Share.id)
+
+
+def revoke_share(share_id: UUID) -> Update:
+    """Return the UPDATE that closes a share; one that is closed stays as it is. Index: shares_pkey."""
+    return update(Share).where(Share.id == share_id, Share.revoked_at.is_(None)).values(revoked_at=func.now())
+
+
+class SharedMessage(NamedTuple):
+    """A message as a share shows it, with the title of its conversation."""
+
+    share_id: UUID
+    title: str | None
+    message_id: UUID
+    role: str
+    content: str
+    created_at: datetime
+    seq: int
+
+    def position(self) -> MessagePosition:
+        """Return the position of this message, from which the next page goes on."""
+        return MessagePosition(self.created_at, self.seq)
+
+
+def open_share(token: str, *, after: MessagePosition | None = None, limit: int = 50) -> Select[Any]:
+    """Return a page of what the share of ``token`` shows, in order; ``SharedMessage(*row)`` names the columns.
+
+    For the service alone, under ``acting_as_service``: who has the link need not be a user. No row on the first page:
+    there is no such share, or it has expired, was revoked, its conversation is in the trash, or its owner has left the
+    tenant. Messages of users and assistants are shown; system prompts and the steps of tools are not. Indexes:
+    idx_shares_token_hash, idx_messages_conversation_id_created_at.
+    """
+    page = func.chat_internal.open_share(
+        cast(_token_hash(token), LargeBinary),
+        cast(after and after.created_at, DateTime(timezone=True)),
+        cast(after and after.seq, BigInteger),
+        cast(limit, Integer),
+    ).table_valued(
+        column("share_id", Uuid),
+        column("title", Text),
+        column("message_id", Uuid),
+        column("role", Text),
+        column("content", Text),
+        column("created_at", DateTime(timezone=True)),
+        column("seq", BigInteger),
+        name="shared",
+    )
+    return select(*page.c).order_by(page.c.created_at, page.c.seq)
+
+
+def _token_hash(token: str) -> bytes:
+    return hashlib.sha256(token.encode()).digest()
 
 
 class Hit(NamedTuple):

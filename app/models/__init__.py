@@ -1,10 +1,15 @@
 """The schema at head as SQLAlchemy models, for sync and async sessions. `base` says how they load."""
 
+from .attachment import Attachment
 from .base import Base
 from .chat_message import ChatMessage
 from .conversation import Conversation
 from .creative_session import Brand, ConversationMessage, ConversationSession, SessionMessageRole
+from .feedback import Feedback, Rating
+from .llm_provider import UserLlmProvider
 from .message import Message, MessageRole
+from .retention import RetentionHold, RetentionRule
+from .share import Share
 from .task import Task
 from .tenant import Tenant, TenantRole, TenantUser
 from .user import User
@@ -14,18 +19,25 @@ TABLES = frozenset(Base.metadata.tables)
 
 __all__ = [
     "TABLES",
+    "Attachment",
     "Base",
     "Brand",
     "ChatMessage",
     "Conversation",
     "ConversationMessage",
     "ConversationSession",
+    "Feedback",
     "Message",
     "MessageRole",
+    "Rating",
+    "RetentionHold",
+    "RetentionRule",
     "SessionMessageRole",
+    "Share",
     "Task",
     "Tenant",
     "TenantRole",
     "TenantUser",
     "User",
+    "UserLlmProvider",
 ]

@@ -93,6 +93,16 @@ class Conversation(Base):
             text("id DESC"),
             postgresql_where=text("tenant_id IS NOT NULL"),
         ),
+        # retention.purge(): personal conversations by how long they have been idle; a tenant's have the one above.
+        Index("idx_conversations_personal_updated_at", "updated_at", "id", postgresql_where=text("tenant_id IS NULL")),
+        # The same for what is in the trash, of a tenant or of none.
+        Index(
+            "idx_conversations_tenant_trash",
+            "tenant_id",
+            "deleted_at",
+            "id",
+            postgresql_where=text("deleted_at IS NOT NULL"),
+        ),
     )
 
     user: Mapped["User"] = relationship(back_populates="conversations", lazy="raise_on_sql")

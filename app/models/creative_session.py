@@ -102,8 +102,14 @@ class ConversationSession(Base):
         Index("idx_conversation_sessions_user", "user_id", "id", unique=True),
         # What the other points at; a brand's sessions, and the cascade from brands.
         Index("idx_conversation_sessions_brand", "brand_id", "id", unique=True),
-        # The purge: delivered or cancelled sessions of some age.
+        # Sessions in a state.
         Index("idx_conversation_sessions_state", "state"),
+        # The purge: delivered or cancelled sessions by when they ended.
+        Index(
+            "idx_conversation_sessions_ended",
+            text("COALESCE(completed_at, last_activity_at)"),
+            postgresql_where=text("state IN ('delivered', 'cancelled')"),
+        ),
         # A user's open sessions, the latest active first.
         Index(
             "idx_conversation_sessions_active",

@@ -69,6 +69,8 @@ class Message(Base):
         # A page of a conversation in order as its owner, to whose query the policy adds user_id; the cascade from
         # conversations, which deletes by both columns.
         Index("idx_messages_conversation_id", "conversation_id", "user_id", "created_at", "seq"),
+        # What composite keys point at: attachments, feedback and shares name a message of their own conversation.
+        Index("idx_messages_conversation_id_id", "conversation_id", "id", unique=True),
         # The latest messages of a user, among which search_messages() looks first; the cascade from users.
         Index("idx_messages_user_id", "user_id", text("created_at DESC")),
         # The messages of a user with a word: search_messages().

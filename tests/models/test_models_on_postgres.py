@@ -14,20 +14,26 @@ from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 from sqlalchemy.orm import Session, joinedload, selectinload, undefer
 
 from app.models import (
+    Attachment,
     Base,
     Brand,
     ChatMessage,
     Conversation,
     ConversationMessage,
     ConversationSession,
+    Feedback,
     Message,
     MessageRole,
+    RetentionHold,
+    RetentionRule,
     SessionMessageRole,
+    Share,
     Task,
     Tenant,
     TenantRole,
     TenantUser,
     User,
+    UserLlmProvider,
 )
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -89,6 +95,20 @@ def everything_of(user: User, tenant: Tenant, number: int) -> list[Base]:
         brand,
         work,
         ConversationMessage(session=work, role="user", content=f"A film {number}"),
+    ]
+
+
+def what_hangs_on_a_message(session: Session, user: User) -> list[Base]:
+    """A row of every table that names a message of ``user``, and its key of a model provider."""
+    message = session.scalars(sa.select(Message).where(Message.user_id == user.id)).one()
+    on = {"message_id": message.id, "conversation_id": message.conversation_id, "user_id": user.id}
+    file = {"name": "a", "media_type": "b", "size_bytes": 1, "sha256": bytes(32), "storage_key": str(user.id)}
+    return [
+        Attachment(**on, **file),
+        Feedback(**on, rating=1),
+        Share(**on, token_hash=user.id.bytes * 2),
+        UserLlmProvider(user_id=user.id, provider="acme", ciphertext=b"sealed", key_id="a"),
+        RetentionHold(conversation_id=message.conversation_id, user_id=user.id),
     ]
 
 
@@ -162,6 +182,9 @@ def test_many_rows_of_a_table_go_in_one_insert(session: Session, statements: lis
     for number, (user, tenant) in enumerate(zip(users, tenants, strict=True)):
         session.add(TenantUser(user=user, tenant=tenant))
         session.add_all(everything_of(user, tenant, number))
+    session.flush()
+    session.add_all([each for user in users for each in what_hangs_on_a_message(session, user)])
+    session.add_all([RetentionRule(tenant_id=tenant.id) for tenant in tenants])
     session.commit()
     assert sorted(statement.split()[2] for statement in statements if statement.startswith("INSERT")) == sorted(
         Base.metadata.tables
@@ -175,6 +198,8 @@ def test_deleting_a_user_is_one_statement_and_takes_all_of_it(
     other = User(email="other@example.org")
     tenant = Tenant(name="T", memberships=[TenantUser(user=user), TenantUser(user=other)])
     session.add_all([other, tenant, *everything_of(user, tenant, 1), *everything_of(other, tenant, 2)])
+    session.flush()
+    session.add_all([*what_hangs_on_a_message(session, user), *what_hangs_on_a_message(session, other)])
     session.commit()
     session.expunge_all()
     gone = session.get_one(User, user.id)

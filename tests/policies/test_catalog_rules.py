@@ -84,12 +84,22 @@ def test_a_table_with_owners_has_the_five_policies(shared_db: psycopg.Connection
         "brands",
         "conversation_sessions",
         "conversation_messages",
+        "attachments",
+        "feedback",
+        "shares",
     )
     verbs = ("SELECT", "INSERT", "UPDATE", "DELETE")
     assert policies == {
         **{t: {(f"{t}_{verb.lower()}_own", verb) for verb in verbs} | {(f"{t}_service", "ALL")} for t in owned},
         **read_by_members,
         "users": own_row,
+        "retention_rules": {("retention_rules_service", "ALL")},
+        "retention_holds": {("retention_holds_service", "ALL")},
+        "user_llm_providers": {
+            ("user_llm_providers_select_own", "SELECT"),
+            ("user_llm_providers_delete_own", "DELETE"),
+            ("user_llm_providers_service", "ALL"),
+        },
     }
 
 
@@ -135,7 +145,18 @@ def test_every_view_reads_as_its_caller(shared_db: psycopg.Connection) -> None:
 
 @pytest.mark.parametrize(
     "table",
-    ["users", "tasks", "conversations", "messages", "chat_messages", "brands", "conversation_sessions"],
+    [
+        "users",
+        "tasks",
+        "conversations",
+        "messages",
+        "chat_messages",
+        "brands",
+        "conversation_sessions",
+        "attachments",
+        "feedback",
+        "shares",
+    ],
 )
 def test_the_plan_asks_once_who_the_caller_is(world: psycopg.Connection, table: str) -> None:
     with acting(world, OWNER):

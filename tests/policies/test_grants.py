@@ -9,7 +9,7 @@ import pytest
 from alembic.script import ScriptDirectory
 
 from alembic import command
-from app.models import Message
+from app.models import Message, Share
 from tests.conftest import alembic_config, libpq
 from tests.policies.acting import Refusal, acting, refused, values
 from tests.policies.world import OWNER
@@ -42,6 +42,22 @@ RELATIONS: dict[str, dict[str, set[str]]] = {
     "public.brands": BOTH_WRITE,
     "public.conversation_sessions": BOTH_WRITE,
     "public.conversation_messages": BOTH_WRITE,
+    "public.attachments": BOTH_WRITE,
+    "public.feedback": BOTH_WRITE,
+    "public.shares": {
+        "authenticated": {"DELETE"}
+        | {f"SELECT({column.name})" for column in Share.__table__.columns if column.name != "token_hash"}
+        | {f"INSERT({name})" for name in ("id", "user_id", "conversation_id", "message_id", "token_hash", "expires_at")}
+        | {"UPDATE(expires_at)", "UPDATE(revoked_at)"},
+        "service_role": WRITE,
+    },
+    "public.retention_rules": {"service_role": WRITE},
+    "public.retention_holds": {"service_role": WRITE},
+    "public.user_llm_providers": {
+        "authenticated": {f"SELECT({name})" for name in ("user_id", "provider", "created_at", "updated_at")}
+        | {"DELETE"},
+        "service_role": WRITE,
+    },
     "public.provider_usage_stats": BOTH_READ,
     "public.daily_message_volume": BOTH_READ,
     "chat_internal.alembic_version": {role: {"SELECT(version_num)"} for role in ("authenticated", "service_role")},
@@ -84,6 +100,7 @@ CALLED_BY_INSERTS = {  # by a CHECK and by an index, as whoever inserts; they on
     "chat_internal.search_terms(uuid,text)",
 }
 CALLED_BY_SERVICES = {
+    "chat_internal.open_share(bytea,timestamp with time zone,bigint,integer)",
     "chat_internal.purge_conversation_session_batch(timestamp with time zone,integer)",
     "chat_internal.repair_users()",
 }

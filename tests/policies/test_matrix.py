@@ -29,7 +29,9 @@ from tests.policies.world import (
     OTHER,
     OWNER,
     PERSONAL,
+    PERSONAL_MESSAGE,
     SESSION,
+    TENANT_MESSAGE,
 )
 
 NO = Refusal.NO_GRANT
@@ -169,6 +171,79 @@ MATRIX: dict[str, dict[str, tuple[int | Refusal, ...]]] = {
         "DELETE":                  (1,      1,      0,      0,      0,      NO,  1),
         "TRUNCATE":                (NO,     NO,     NO,     NO,     NO,     NO,  NO),
     },
+    # What hangs on a message is as open or closed as the message, and stands where its owner's conversation does.
+    "personal attachments": {
+        "SELECT":                  (1,      1,      0,      0,      0,      NO,  1),
+        "INSERT in owner's name":  (1,      1,      POLICY, POLICY, POLICY, NO,  1),
+        "INSERT in its own name":  (1,      1,      POLICY, POLICY, POLICY, NO,  KEY),
+        "UPDATE":                  (1,      1,      0,      0,      0,      NO,  1),
+        "DELETE":                  (1,      1,      0,      0,      0,      NO,  1),
+        "TRUNCATE":                (NO,     NO,     NO,     NO,     NO,     NO,  NO),
+    },
+    "tenant attachments": {
+        "SELECT":                  (1,      0,      0,      0,      0,      NO,  1),
+        "INSERT in owner's name":  (1,      POLICY, POLICY, POLICY, POLICY, NO,  1),
+        "INSERT in its own name":  (1,      POLICY, POLICY, POLICY, POLICY, NO,  KEY),
+        "UPDATE":                  (1,      0,      0,      0,      0,      NO,  1),
+        "DELETE":                  (1,      0,      0,      0,      0,      NO,  1),
+        "TRUNCATE":                (NO,     NO,     NO,     NO,     NO,     NO,  NO),
+    },
+    "personal feedback": {
+        "SELECT":                  (1,      1,      0,      0,      0,      NO,  1),
+        "INSERT in owner's name":  (1,      1,      POLICY, POLICY, POLICY, NO,  1),
+        "INSERT in its own name":  (1,      1,      POLICY, POLICY, POLICY, NO,  KEY),
+        "UPDATE":                  (1,      1,      0,      0,      0,      NO,  1),
+        "DELETE":                  (1,      1,      0,      0,      0,      NO,  1),
+        "TRUNCATE":                (NO,     NO,     NO,     NO,     NO,     NO,  NO),
+    },
+    "tenant feedback": {
+        "SELECT":                  (1,      0,      0,      0,      0,      NO,  1),
+        "INSERT in owner's name":  (1,      POLICY, POLICY, POLICY, POLICY, NO,  1),
+        "INSERT in its own name":  (1,      POLICY, POLICY, POLICY, POLICY, NO,  KEY),
+        "UPDATE":                  (1,      0,      0,      0,      0,      NO,  1),
+        "DELETE":                  (1,      0,      0,      0,      0,      NO,  1),
+        "TRUNCATE":                (NO,     NO,     NO,     NO,     NO,     NO,  NO),
+    },
+    "personal shares": {
+        "SELECT":                  (1,      1,      0,      0,      0,      NO,  1),
+        "INSERT in owner's name":  (1,      1,      POLICY, POLICY, POLICY, NO,  1),
+        "INSERT in its own name":  (1,      1,      POLICY, POLICY, POLICY, NO,  KEY),
+        "UPDATE":                  (1,      1,      0,      0,      0,      NO,  1),
+        "DELETE":                  (1,      1,      0,      0,      0,      NO,  1),
+        "TRUNCATE":                (NO,     NO,     NO,     NO,     NO,     NO,  NO),
+    },
+    "tenant shares": {
+        "SELECT":                  (1,      0,      0,      0,      0,      NO,  1),
+        "INSERT in owner's name":  (1,      POLICY, POLICY, POLICY, POLICY, NO,  1),
+        "INSERT in its own name":  (1,      POLICY, POLICY, POLICY, POLICY, NO,  KEY),
+        "UPDATE":                  (1,      0,      0,      0,      0,      NO,  1),
+        "DELETE":                  (1,      0,      0,      0,      0,      NO,  1),
+        "TRUNCATE":                (NO,     NO,     NO,     NO,     NO,     NO,  NO),
+    },
+    # A user sees that its key is there and removes it; what is written is the service's.
+    "user_llm_providers": {
+        "SELECT":                  (1,      1,      0,      0,      0,      NO,  1),
+        "INSERT in owner's name":  (NO,     NO,     NO,     NO,     NO,     NO,  1),
+        "INSERT in its own name":  (NO,     NO,     NO,     NO,     NO,     NO,  1),
+        "UPDATE":                  (NO,     NO,     NO,     NO,     NO,     NO,  1),
+        "DELETE":                  (1,      1,      0,      0,      0,      NO,  1),
+        "TRUNCATE":                (NO,     NO,     NO,     NO,     NO,     NO,  NO),
+    },
+    # How long what is kept is the service's: not even who runs a tenant sees or lifts a hold.
+    "retention_rules": {
+        "SELECT":                  (NO,     NO,     NO,     NO,     NO,     NO,  1),
+        "INSERT in its own name":  (NO,     NO,     NO,     NO,     NO,     NO,  1),
+        "UPDATE":                  (NO,     NO,     NO,     NO,     NO,     NO,  1),
+        "DELETE":                  (NO,     NO,     NO,     NO,     NO,     NO,  1),
+        "TRUNCATE":                (NO,     NO,     NO,     NO,     NO,     NO,  NO),
+    },
+    "retention_holds": {
+        "SELECT":                  (NO,     NO,     NO,     NO,     NO,     NO,  1),
+        "INSERT in its own name":  (NO,     NO,     NO,     NO,     NO,     NO,  KEY),
+        "UPDATE":                  (NO,     NO,     NO,     NO,     NO,     NO,  1),
+        "DELETE":                  (NO,     NO,     NO,     NO,     NO,     NO,  1),
+        "TRUNCATE":                (NO,     NO,     NO,     NO,     NO,     NO,  NO),
+    },
 }
 # fmt: on
 
@@ -211,6 +286,36 @@ def _chat_sessions(tenant: str, conversation: UUID) -> Rows:
     )
 
 
+def _attachments(conversation: UUID, message: UUID) -> Rows:
+    return Rows(
+        "attachments",
+        where=f"conversation_id = '{conversation}'",
+        change="name = 'changed'",
+        insert="(user_id, conversation_id, message_id, name, media_type, size_bytes, sha256, storage_key)"
+        f" VALUES (%(user)s, '{conversation}', '{message}', 'a', 'text/plain', 1, sha256('a'), 'new')",
+    )
+
+
+def _feedback(conversation: UUID, message: UUID) -> Rows:
+    return Rows(
+        "feedback",
+        where=f"conversation_id = '{conversation}'",
+        change="reason = 'changed'",
+        insert=f"(user_id, conversation_id, message_id, rating) VALUES (%(user)s, '{conversation}', '{message}', -1)"
+        " ON CONFLICT (message_id, user_id) DO UPDATE SET rating = excluded.rating",
+    )
+
+
+def _shares(conversation: UUID, message: UUID) -> Rows:
+    return Rows(
+        "shares",
+        where=f"conversation_id = '{conversation}'",
+        change="revoked_at = now()",
+        insert="(user_id, conversation_id, message_id, token_hash)"
+        f" VALUES (%(user)s, '{conversation}', '{message}', sha256('new'))",
+    )
+
+
 ROWS = {
     "users": Rows("users", f"id = '{OWNER}'", "email = 'changed@example.org'", "(email) VALUES ('new@example.org')"),
     "tenants": Rows("tenants", f"id = '{ACME}'", "name = 'changed'", "(name) VALUES ('New')"),
@@ -242,6 +347,25 @@ ROWS = {
         change="content = 'changed'",
         insert="(session_id, brand_id, user_id, role, content)"
         f" VALUES ('{SESSION}', '{BRAND}', %(user)s, 'user', 'Hi')",
+    ),
+    "personal attachments": _attachments(PERSONAL, PERSONAL_MESSAGE),
+    "tenant attachments": _attachments(OF_ACME, TENANT_MESSAGE),
+    "personal feedback": _feedback(PERSONAL, PERSONAL_MESSAGE),
+    "tenant feedback": _feedback(OF_ACME, TENANT_MESSAGE),
+    "personal shares": _shares(PERSONAL, PERSONAL_MESSAGE),
+    "tenant shares": _shares(OF_ACME, TENANT_MESSAGE),
+    "retention_rules": Rows("retention_rules", f"tenant_id = '{ACME}'", "keep = '1 day'", "(keep) VALUES ('1 day')"),
+    "retention_holds": Rows(
+        "retention_holds",
+        where=f"conversation_id = '{PERSONAL}'",
+        change="reason = 'changed'",
+        insert=f"(conversation_id, user_id) VALUES ('{PERSONAL}', %(user)s)",
+    ),
+    "user_llm_providers": Rows(
+        "user_llm_providers",
+        where=f"user_id = '{OWNER}'",
+        change="key_id = 'changed'",
+        insert="(user_id, provider, ciphertext, key_id) VALUES (%(user)s, 'other', 'sealed', 'a')",
     ),
 }
 

@@ -25,6 +25,8 @@ OWNED = (
     "brands",
     "conversation_sessions",
     "conversation_messages",
+    "attachments",
+    "feedback",
 )
 
 

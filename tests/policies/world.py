@@ -20,6 +20,10 @@ OF_OTHER = UUID("0000000c-0000-4000-8000-000000000003")
 OF_CO_MEMBER = UUID("0000000c-0000-4000-8000-000000000004")
 OF_FOREIGNER = UUID("0000000c-0000-4000-8000-000000000005")
 
+# The message in each conversation.
+PERSONAL_MESSAGE = UUID("0000000f-0000-4000-8000-000000000001")
+TENANT_MESSAGE = UUID("0000000f-0000-4000-8000-000000000002")
+
 BRAND = UUID("0000000d-0000-4000-8000-000000000001")
 SESSION = UUID("0000000e-0000-4000-8000-000000000001")
 
@@ -35,10 +39,19 @@ INSERT INTO tasks (user_id, title) SELECT id, 'Buy milk' FROM users;
 INSERT INTO conversations (id, user_id, tenant_id) VALUES
   ('{PERSONAL}', '{OWNER}', NULL), ('{OF_ACME}', '{OWNER}', '{ACME}'), ('{OF_OTHER}', '{OTHER}', NULL),
   ('{OF_CO_MEMBER}', '{CO_MEMBER}', NULL), ('{OF_FOREIGNER}', '{FOREIGNER}', NULL);
-INSERT INTO messages (conversation_id, user_id, role, content)
-  SELECT id, user_id, 'user', 'Hello' FROM conversations;
+INSERT INTO messages (id, conversation_id, user_id, role, content)
+  SELECT overlay(id::text PLACING '0000000f' FROM 1)::uuid, id, user_id, 'user', 'Hello' FROM conversations;
+INSERT INTO attachments (user_id, conversation_id, message_id, name, media_type, size_bytes, sha256, storage_key)
+  SELECT user_id, conversation_id, id, 'plan.pdf', 'application/pdf', 3, sha256('abc'), id::text FROM messages;
+INSERT INTO feedback (message_id, user_id, conversation_id, rating)
+  SELECT id, user_id, conversation_id, 1 FROM messages;
+INSERT INTO shares (user_id, conversation_id, message_id, token_hash)
+  SELECT user_id, conversation_id, id, sha256(id::text::bytea) FROM messages;
 INSERT INTO chat_messages (conversation_id, user_id, role, content)
   SELECT id, user_id, 'user', 'Hello' FROM conversations;
+INSERT INTO user_llm_providers (user_id, provider, ciphertext, key_id) SELECT id, 'acme', 'sealed', 'a' FROM users;
+INSERT INTO retention_holds (conversation_id, user_id) SELECT id, user_id FROM conversations;
+INSERT INTO retention_rules (tenant_id) VALUES ('{ACME}');
 INSERT INTO brands (id, user_id, name) VALUES ('{BRAND}', '{OWNER}', 'Soap');
 INSERT INTO conversation_sessions (id, brand_id, user_id) VALUES ('{SESSION}', '{BRAND}', '{OWNER}');
 INSERT INTO conversation_messages (session_id, brand_id, user_id, role, content, provider, tokens_used, cost_usd)

@@ -45,6 +45,15 @@ class Rows:
         message: UUID = self.insert("messages", conversation_id=conversation, content=content, role=role, **values)
         return message
 
+    def hang_on(self, message: UUID) -> None:
+        """Insert an attachment, a rating and a share of a message."""
+        [(conversation, user)] = self.all("SELECT conversation_id, user_id FROM messages WHERE id = %s", message)
+        of = {"message_id": message, "conversation_id": conversation, "user_id": user}
+        file = {"name": "plan.pdf", "media_type": "application/pdf", "size_bytes": 3, "sha256": bytes(32)}
+        self.insert("attachments", **of, **file, storage_key=str(uuid4()))
+        self.insert("feedback", **of, rating=1)
+        self.insert("shares", **of, token_hash=uuid4().bytes * 2)
+
     def session(self, user: UUID, brand: UUID, **values: Any) -> UUID:
         session: UUID = self.insert("conversation_sessions", user_id=user, brand_id=brand, **values)
         return session

@@ -18,6 +18,11 @@ TABLES = (
     "brands",
     "conversation_sessions",
     "conversation_messages",
+    "attachments",
+    "feedback",
+    "shares",
+    "user_llm_providers",
+    "retention_holds",
     "chat_internal.chat_session_arrays",
 )
 
@@ -25,8 +30,10 @@ TABLES = (
 def everything_of(rows: Rows, user: UUID, tenant: UUID) -> None:
     """Give ``user`` one row in every table that has an owner, and two conversations."""
     rows.insert("tasks", user_id=user, title="Task")
+    rows.insert("user_llm_providers", user_id=user, provider="acme", ciphertext=b"sealed", key_id="a")
     for conversation in (rows.conversation(user), rows.conversation(user, tenant_id=tenant)):
-        rows.message(conversation)
+        rows.hang_on(rows.message(conversation))
+        rows.insert("retention_holds", conversation_id=conversation, user_id=user)
         rows.insert("chat_messages", user_id=user, role="user", content="Hi", conversation_id=conversation)
         rows.run("INSERT INTO chat_internal.chat_session_arrays VALUES (%s, %s, '[]')", conversation, user)
     rows.turn(rows.session(user, rows.insert("brands", user_id=user, name="Acme")))
@@ -57,7 +64,15 @@ def test_a_user_takes_everything_along_that_is_its_own_and_nothing_else(rows: Ro
 def test_a_conversation_takes_its_messages_along(rows: Rows, people: tuple[UUID, UUID]) -> None:
     before = counts(rows)
     rows.run("DELETE FROM conversations WHERE tenant_id IS NULL AND user_id = %s", people[0])
-    gone = ("conversations", "messages", "chat_messages", "chat_internal.chat_session_arrays")
+    of_message = ("attachments", "feedback", "shares", "retention_holds")
+    gone = ("conversations", "messages", "chat_messages", "chat_internal.chat_session_arrays", *of_message)
+    assert counts(rows) == before | {table: before[table] - 1 for table in gone}
+
+
+def test_a_message_takes_its_attachments_ratings_and_shares_along(rows: Rows, people: tuple[UUID, UUID]) -> None:
+    before = counts(rows)
+    rows.run("DELETE FROM messages WHERE user_id = %s AND tenant_id IS NULL", people[0])
+    gone = ("messages", "attachments", "feedback", "shares")
     assert counts(rows) == before | {table: before[table] - 1 for table in gone}
 
 
@@ -98,6 +113,7 @@ def test_every_key_cascades_and_has_an_index_that_begins_with_its_columns(rows: 
         )
         FROM pg_constraint AS k
         WHERE k.contype = 'f' AND k.connamespace IN ('public'::regnamespace, 'chat_internal'::regnamespace)
+          AND k.conname <> 'fk_messages_parent_id' -- what answered a deleted message is hung on the one before
         """
     )
     assert len(keys) > 15

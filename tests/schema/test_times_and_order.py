@@ -16,6 +16,9 @@ CHANGES = {
     "tasks": "completed = true",
     "conversations": "metadata = '{\"a\": 1}'",
     "brands": "name = 'New'",
+    "feedback": "rating = -1",
+    "user_llm_providers": "key_id = 'b'",
+    "retention_rules": "keep = '1 day'",
 }
 
 
@@ -26,7 +29,11 @@ def old(rows: Rows) -> Rows:
     user = rows.user(**old)
     rows.insert("tenants", name="Acme", **old)
     rows.insert("tasks", user_id=user, title="Task", **old)
-    rows.conversation(user, **old)
+    conversation = rows.conversation(user, **old)
+    message = rows.message(conversation, created_at=LONG_AGO)
+    rows.insert("feedback", message_id=message, conversation_id=conversation, user_id=user, rating=1, **old)
+    rows.insert("retention_rules", **old)
+    rows.insert("user_llm_providers", user_id=user, provider="acme", ciphertext=b"sealed", key_id="a", **old)
     rows.insert("brands", user_id=user, name="Acme", **old)
     return rows
 
