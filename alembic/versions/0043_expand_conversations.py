@@ -1,14 +1,13 @@
 """Expand conversations by what their owner does with them: archive, pin, read, throw away.
 
 What:   columns archived_at, pinned_at, last_read_at, deleted_at, with a CHECK that drivers can read them, not yet
-        validated. Neither they nor a new title or tenant move updated_at. What is in the trash (deleted_at) is hidden
-        from chat_sessions, and is nobody's default conversation.
+        validated. Neither they nor a new title or tenant move updated_at. What is in the trash (deleted_at) is nobody's
+        default conversation; 0052 hides it from chat_sessions.
 Why:    a mark is a time, so that each list has its order. updated_at is the order of the sidebar: it tells of what was
         said, not of who tidied up; a trigger of its own leaves these columns out of the comparison. last_read_at has a
         default: what stands is read as of this upgrade, and a new conversation as of its first moment. Messages that
         name no conversation must not vanish into the trash.
-Locks:  AccessExclusive on public.conversations and public.chat_sessions, an instant: the default is constant, so that
-        no row is written.
+Locks:  AccessExclusive on public.conversations, an instant: the default is constant, so that no row is written.
 Undone: the columns are dropped; refused while conversations are archived, pinned or in the trash. When each was read
         is forgotten.
 
@@ -70,36 +69,6 @@ DEFAULT_CONVERSATION = """
         $$
 """
 
-# The columns of the application's own are those that the view has after ours.
-CHAT_SESSIONS = """
-    DO $do$
-    BEGIN
-      EXECUTE pg_catalog.format($view$
-        CREATE OR REPLACE VIEW public.chat_sessions WITH (security_invoker = true) AS
-        SELECT
-          CASE WHEN true THEN c.id END AS id,  -- the planner sees through it, PostgREST does not
-          c.tenant_id,
-          c.user_id,
-          coalesce(
-            (
-              SELECT pg_catalog.jsonb_agg(chat_internal.message_element(m.*) ORDER BY m.seq)
-              FROM public.messages AS m
-              WHERE m.conversation_id = c.id AND m.user_id = c.user_id
-            ),
-            '[]'
-          ) AS messages,
-          c.created_at,
-          c.updated_at%%s
-        FROM public.conversations AS c%s
-      $view$, (
-        SELECT pg_catalog.string_agg(pg_catalog.format(', c.%%I', a.attname), '' ORDER BY a.attnum)
-        FROM pg_catalog.pg_attribute AS a
-        WHERE a.attrelid = 'public.chat_sessions'::regclass AND a.attnum > 6 AND NOT a.attisdropped
-      ));
-    END
-    $do$
-"""
-
 
 def upgrade() -> None:
     op.add_column("conversations", sa.Column("archived_at", sa.TIMESTAMP(timezone=True)), schema="public")
@@ -147,7 +116,6 @@ def upgrade() -> None:
     )
     op.grant_only("FUNCTION chat_internal.update_conversation()")
     op.sql(DEFAULT_CONVERSATION % " AND c.deleted_at IS NULL")
-    op.sql(CHAT_SESSIONS % " WHERE c.deleted_at IS NULL")
 
 
 def downgrade() -> None:
@@ -156,7 +124,6 @@ def downgrade() -> None:
         "SELECT count(*) FROM public.conversations"
         " WHERE archived_at IS NOT NULL OR pinned_at IS NOT NULL OR deleted_at IS NOT NULL",
     )
-    op.sql(CHAT_SESSIONS % "")
     op.sql(DEFAULT_CONVERSATION % "")
     op.sql(
         """

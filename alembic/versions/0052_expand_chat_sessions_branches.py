@@ -1,8 +1,9 @@
-"""Expand chat_sessions to show and write the active branch of a conversation that has branches.
+"""Expand chat_sessions to show and write the active branch of a conversation, and to hide what is in the trash.
 
 What:   the view and store_session_messages(), which its INSTEAD OF trigger calls, read the branch that is shown.
 Why:    clients that know arrays see one thread, and what they write goes on in it. A conversation without branches is
-        read as before.
+        read as before. By itself, since its clients lock the view before the tables: a revision that has locked a table
+        would wait for those who wait for it.
 Locks:  AccessExclusive on public.chat_sessions, an instant.
 Undone: both read all messages of a conversation again.
 
@@ -30,7 +31,7 @@ CHAT_SESSIONS = """
           coalesce(%s, '[]') AS messages,
           c.created_at,
           c.updated_at%%s
-        FROM public.conversations AS c WHERE c.deleted_at IS NULL
+        FROM public.conversations AS c%s
       $view$, (
         SELECT pg_catalog.string_agg(pg_catalog.format(', c.%%I', a.attname), '' ORDER BY a.attnum)
         FROM pg_catalog.pg_attribute AS a
@@ -100,7 +101,7 @@ BRANCH_PRESENT = f"""{ALL_PRESENT}
 
 
 def upgrade() -> None:
-    op.sql(CHAT_SESSIONS % BRANCH)
+    op.sql(CHAT_SESSIONS % (BRANCH, " WHERE c.deleted_at IS NULL"))
     op.sql(STORE % BRANCH_PRESENT)
     op.when("NOT chat_internal.is_adopted('conversations')", entitle_old_clients)
 
@@ -122,4 +123,4 @@ def entitle_old_clients() -> None:
 def downgrade() -> None:
     op.release("branches of chat_sessions")
     op.sql(STORE % ALL_PRESENT)
-    op.sql(CHAT_SESSIONS % TRUNK)
+    op.sql(CHAT_SESSIONS % (TRUNK, ""))

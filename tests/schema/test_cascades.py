@@ -113,6 +113,7 @@ def test_every_key_cascades_and_has_an_index_that_begins_with_its_columns(rows: 
         )
         FROM pg_constraint AS k
         WHERE k.contype = 'f' AND k.connamespace IN ('public'::regnamespace, 'chat_internal'::regnamespace)
+          AND k.conname <> 'fk_messages_parent_id' -- what answered a deleted message is hung on the one before
         """
     )
     assert len(keys) > 15
