@@ -1,6 +1,6 @@
 """Which revision a database is at, asked with the rights of a service's login, and whether that is what it needs.
 
-The login of a service sees nothing by itself. From revision 0067 on the roles that it may become read the revision, so
+The login of a service sees nothing by itself. From revision 0046 on the roles that it may become read the revision, so
 it is read as the first of them that can; a login that reads it by itself, the owner's, switches to none. Settings last
 for a savepoint that is rolled back: the transaction of a caller goes on as it was.
 
@@ -23,7 +23,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from .database import project_folder
 from .engine.session import SEARCH_PATH
 
-READABLE_FROM = "0067"
+READABLE_FROM = "0046"
 
 _SAFE_PATH = sa.text("SELECT pg_catalog.set_config('search_path', :path, true)")
 _BECOME = sa.text("SELECT pg_catalog.set_config('role', :role, true)")
@@ -174,7 +174,7 @@ def read_revision(connection: sa.Connection) -> str | None:
 
 
 def _unreadable(stands: sa.Row[Any], connection: sa.Connection) -> RevisionError:
-    """Explain why the login reads no revision: before 0067 the owner alone does."""
+    """Explain why the login reads no revision: before 0046 the owner alone does."""
     login = connection.dialect.identifier_preparer.quote(stands.login)
     if not stands.is_opened:
         return RevisionError(

@@ -19,6 +19,7 @@ import signal
 import tempfile
 import time
 import uuid
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,6 +67,24 @@ def pytest_configure(config: pytest.Config) -> None:
     # pytest-alembic 0.13 offers its tests as a part of this very file, through a collector that pytest 9.2
     # cannot make (AttributeError: _nodeid). A path that nothing has turns that off; its runner works.
     config.option.pytest_alembic_tests_path = "none"
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Of a test that is marked ``sampled(n)`` try every n-th case alone, unless CHAT_SCHEMA_TEST_CASES=all."""
+    if os.environ.get("CHAT_SCHEMA_TEST_CASES") == "all" or any("[" in argument for argument in config.args):
+        return
+    seen: Counter[str] = Counter()
+    left_out = []
+    for item in items:
+        if (mark := item.get_closest_marker("sampled")) is not None:
+            name = item.nodeid.partition("[")[0]
+            if seen[name] % mark.args[0]:
+                left_out.append(item)
+            seen[name] += 1
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        chosen = set(map(id, left_out))
+        items[:] = [item for item in items if id(item) not in chosen]
 
 
 def unrehearsed(options: Iterable[str]) -> list[str]:

@@ -2,7 +2,7 @@
 
 What:   columns archived_at, pinned_at, last_read_at, deleted_at, with a CHECK that drivers can read them, not yet
         validated. Neither they nor a new title or tenant move updated_at. What is in the trash (deleted_at) is nobody's
-        default conversation; 0052 hides it from chat_sessions.
+        default conversation; 0055 hides it from chat_sessions.
 Why:    a mark is a time, so that each list has its order. updated_at is the order of the sidebar: it tells of what was
         said, not of who tidied up; a trigger of its own leaves these columns out of the comparison. last_read_at has a
         default: what stands is read as of this upgrade, and a new conversation as of its first moment. Messages that

@@ -36,8 +36,8 @@ class Attachment(Base):
         ),
         # and its message stands in the same one, also when that is moved.
         ForeignKeyConstraint(
-            ["message_id", "conversation_id"],
-            ["messages.id", "messages.conversation_id"],
+            ["message_id", "conversation_id", "user_id"],
+            ["messages.id", "messages.conversation_id", "messages.user_id"],
             onupdate="CASCADE",
             ondelete="CASCADE",
         ),
@@ -50,6 +50,7 @@ class Attachment(Base):
             "idx_attachments_message_id",
             "message_id",
             "conversation_id",
+            "user_id",
             postgresql_where=text("message_id IS NOT NULL"),
         ),
         # Whether somebody still refers to bytes in the store.

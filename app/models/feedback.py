@@ -33,8 +33,8 @@ class Feedback(Base):
             ["conversation_id", "user_id"], ["conversations.id", "conversations.user_id"], ondelete="CASCADE"
         ),
         ForeignKeyConstraint(
-            ["message_id", "conversation_id"],
-            ["messages.id", "messages.conversation_id"],
+            ["message_id", "conversation_id", "user_id"],
+            ["messages.id", "messages.conversation_id", "messages.user_id"],
             onupdate="CASCADE",
             ondelete="CASCADE",
         ),
@@ -43,5 +43,5 @@ class Feedback(Base):
         # The ratings of a conversation, queries.ratings_of(), and the cascade from conversations.
         Index("idx_feedback_conversation_id", "conversation_id", "user_id"),
         # The cascade from messages.
-        Index("idx_feedback_message_id", "message_id", "conversation_id"),
+        Index("idx_feedback_message_id", "message_id", "conversation_id", "user_id"),
     )

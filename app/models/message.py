@@ -69,14 +69,13 @@ class Message(Base):
         # A page of a conversation in order as its owner, to whose query the policy adds user_id; the cascade from
         # conversations, which deletes by both columns.
         Index("idx_messages_conversation_id", "conversation_id", "user_id", "created_at", "seq"),
-        # What composite keys point at: attachments, feedback and shares name a message of their own conversation.
-        Index("idx_messages_conversation_id_id", "conversation_id", "id", unique=True),
         # The latest messages of a user, among which search_messages() looks first; the cascade from users.
         Index("idx_messages_user_id", "user_id", text("created_at DESC")),
         # The messages of a user with a word: search_messages().
         Index("idx_messages_search", text("chat_internal.search_terms(user_id, content)"), postgresql_using="gin"),
-        # What the key to a parent points at.
-        Index("idx_messages_user_id_conversation_id", "user_id", "conversation_id", "id", unique=True),
+        # What composite keys point at: a parent, and the message of an attachment, a rating or a share. The id leads:
+        # led by the others it would draw the pages of a conversation away from the index that has them in order.
+        Index("idx_messages_id_conversation_id_user_id", "id", "conversation_id", "user_id", unique=True),
         # The answers to a message, the latest last, and what hangs on one that is deleted.
         Index(
             "idx_messages_parent_id",

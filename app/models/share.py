@@ -37,8 +37,8 @@ class Share(Base):
             ["conversation_id", "user_id"], ["conversations.id", "conversations.user_id"], ondelete="CASCADE"
         ),
         ForeignKeyConstraint(
-            ["message_id", "conversation_id"],
-            ["messages.id", "messages.conversation_id"],
+            ["message_id", "conversation_id", "user_id"],
+            ["messages.id", "messages.conversation_id", "messages.user_id"],
             onupdate="CASCADE",
             ondelete="CASCADE",
         ),
@@ -47,7 +47,7 @@ class Share(Base):
         # The shares of a conversation, queries.shares_of(), and the cascade from conversations.
         Index("idx_shares_conversation_id", "conversation_id", "user_id"),
         # The cascade from messages.
-        Index("idx_shares_message_id", "message_id", "conversation_id"),
+        Index("idx_shares_message_id", "message_id", "conversation_id", "user_id"),
         # The share of a token.
         Index("idx_shares_token_hash", "token_hash", unique=True),
     )

@@ -11,7 +11,7 @@ from tests.migrations.test_stairs import differences
 
 assert no_role_is_left  # a fixture of this module too
 
-pytestmark = pytest.mark.parametrize("platform", ["owner"])
+pytestmark = [pytest.mark.parametrize("platform", ["owner"]), pytest.mark.sampled(3)]
 GUC = "current_setting('app.user')::uuid"
 MESSAGES = """
     CREATE TABLE brands (id uuid PRIMARY KEY DEFAULT gen_random_uuid(), user_id uuid, name varchar(255) NOT NULL);

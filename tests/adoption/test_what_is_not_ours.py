@@ -14,6 +14,8 @@ from tests.live.command_line import alembic
 from tests.migrations.chain import REVISIONS
 from tests.migrations.test_stairs import differences
 
+pytestmark = pytest.mark.sampled(3)  # each case takes seconds
+
 plain = pytest.mark.parametrize("platform", ["plain"])
 MOVE = "on-owner-mismatch=move"
 

@@ -63,7 +63,7 @@ DESTROYED = {
         "INSERT INTO conversations (user_id, deleted_at) VALUES ('{user}', now());"
         "INSERT INTO conversations (user_id) VALUES ('{user}')",
     ),
-    "0047": (
+    "0050": (
         "1 places of messages in branches",
         "INSERT INTO conversations (user_id) VALUES ('{user}');"
         "INSERT INTO messages (conversation_id, user_id, role, content)"
@@ -71,27 +71,27 @@ DESTROYED = {
         "INSERT INTO messages (conversation_id, user_id, role, content, parent_id)"
         " SELECT conversation_id, user_id, 'user', 'Hello', id FROM messages",
     ),
-    "0058": (
+    "0056": (
         "2 attachments",
         f"{ONE_MESSAGE} INSERT INTO attachments"
         " (user_id, conversation_id, name, media_type, size_bytes, sha256, storage_key)"
         " SELECT user_id, id, 'a', 'b', 1, sha256('a'), n FROM conversations, generate_series(1, 2) AS n",
     ),
-    "0059": (
+    "0057": (
         "1 ratings of messages",
         f"{ONE_MESSAGE} INSERT INTO feedback (message_id, user_id, conversation_id, rating)"
         " SELECT id, user_id, conversation_id, 1 FROM messages",
     ),
-    "0060": (
+    "0058": (
         "1 shares of conversations",
         f"{ONE_MESSAGE} INSERT INTO shares (message_id, user_id, conversation_id, token_hash)"
         " SELECT id, user_id, conversation_id, sha256('a') FROM messages",
     ),
-    "0062": (
+    "0060": (
         "1 retention rules",
         "INSERT INTO retention_rules (keep) VALUES ('1 day');",
     ),
-    "0061": (
+    "0059": (
         "1 keys of model providers",
         "INSERT INTO user_llm_providers (user_id, provider, ciphertext, key_id)"
         " VALUES ('{user}', 'acme', 'sealed', 'a')",

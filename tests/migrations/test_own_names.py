@@ -17,7 +17,7 @@ NAMES = {
 
 
 def test_what_is_in_the_way_is_named_together_and_out_of_it_by_the_statements_that_are_printed(chain: Chain) -> None:
-    chain.upgrade(before("0057"))
+    chain.upgrade(before("0056"))
     for name, create in NAMES.items():
         chain.execute(create.format(name))
     stood = chain.snapshot()
@@ -31,5 +31,5 @@ def test_what_is_in_the_way_is_named_together_and_out_of_it_by_the_statements_th
     chain.upgrade()
     assert chain.revision() == HEAD
     assert chain.rows("SELECT id FROM user_llm_providers_of_before") == [1]
-    chain.downgrade(before("0057"))
+    chain.downgrade(before("0056"))
     assert chain.rows("SELECT stars FROM feedback_of_before") == [1]

@@ -186,7 +186,7 @@ def test_the_revision_of_the_page_goes_up_and_down_beside_ours(
 def test_a_revision_that_needs_ours_changes_nothing_before_ours_is_there(
     database_url: str, new_service: Callable[..., Service]
 ) -> None:
-    own = PAGE["versions/0001_labels.py"].replace('("0067")', '("0030")').replace("op.create_index", "# ")
+    own = PAGE["versions/0001_labels.py"].replace('("0046")', '("0030")').replace("op.create_index", "# ")
     service = new_service(database_url, revision=own)
     said = service.refuses("upgrade", "head")
     assert said == (
@@ -208,7 +208,7 @@ def test_a_revision_that_needs_ours_changes_nothing_before_ours_is_there(
 
 @pytest.mark.parametrize("wanted", ["30", "head", "0030'; DROP TABLE users; --"])
 def test_what_is_no_revision_is_refused(migrated_url: str, new_service: Callable[..., Service], wanted: str) -> None:
-    own = PAGE["versions/0001_labels.py"].replace('("0067")', f'("{wanted}")')
+    own = PAGE["versions/0001_labels.py"].replace('("0046")', f'("{wanted}")')
     service = new_service(migrated_url, revision=own)
     for offline in ((), ("--sql",)):
         assert "names no revision of chat-schema" in service.refuses("upgrade", "head", *offline)
@@ -217,7 +217,7 @@ def test_what_is_no_revision_is_refused(migrated_url: str, new_service: Callable
 def test_a_revision_of_a_later_package_is_known_to_be_missing(
     migrated_url: str, new_service: Callable[..., Service]
 ) -> None:
-    own = PAGE["versions/0001_labels.py"].replace('("0067")', '("9998")')
+    own = PAGE["versions/0001_labels.py"].replace('("0046")', '("9998")')
     service = new_service(migrated_url, revision=own)
     assert "The installed chat-schema has no 9998 yet" in service.refuses("upgrade", "head")
     with sa.create_engine(migrated_url).begin() as connection:
@@ -254,7 +254,7 @@ def test_our_revisions_in_a_chain_of_theirs_are_refused_with_the_way_that_works(
     database_url: str, new_service: Callable[..., Service], script: tuple[str, ...]
 ) -> None:
     own = PAGE["versions/0001_labels.py"].replace('revision = "0001"', 'revision = "own"', 1)
-    own = own.replace("down_revision = None", 'down_revision = None\ndepends_on = "0067"')
+    own = own.replace("down_revision = None", 'down_revision = None\ndepends_on = "0046"')
     service = new_service(database_url, revision=own)
     ini = service.folder / "alembic.ini"
     theirs = f"version_locations = %(here)s/alembic/versions:{ROOT / 'alembic' / 'versions'}\npath_separator = os\n"

@@ -15,6 +15,8 @@ from tests.conftest import alembic_config, libpq
 from tests.migrations.test_stairs import differences
 from tests.shadows import kit
 
+pytestmark = pytest.mark.sampled(3)  # each case takes seconds
+
 TRAP = "LANGUAGE plpgsql AS $$ BEGIN PERFORM public.trap('{what}'); RETURN NEW; END $$"
 NAMESAKES = {
     "a trigger function": (

@@ -2,20 +2,20 @@
 
 What:   idx_messages_search and idx_chat_messages_search over the terms of each message; idx_messages_user_id leads the
         messages of a user newest first, as idx_chat_messages_user_created does.
-Why:    search_messages() (0053) intersects both: the messages of a user with a word, and the newest of that user. The
+Why:    search_messages() (0047) intersects both: the messages of a user with a word, and the newest of that user. The
         expression needs no column, and a message that changes anything but its text does not touch its terms. The
         index of a user is replaced by the longer one under its name, so that a message is not written to one more.
 Locks:  ShareUpdateExclusive on each table while building: reads and writes go on.
 Undone: the indexes are dropped CONCURRENTLY, and the shorter one is built again.
 
-Revision ID: 0054
-Revises: 0053
+Revision ID: 0048
+Revises: 0047
 """
 
 from alembic import op
 
-revision = "0054"
-down_revision = "0053"
+revision = "0048"
+down_revision = "0047"
 branch_labels = None
 depends_on = None
 

@@ -6,20 +6,20 @@ Why:    where parent_id is NULL everywhere a thread is what it was: its messages
         NULL. A branch is read from its head back: from parent to parent, and from the first that has none along the
         trunk. So nothing of a thread has to be rewritten when it branches. A message that is its own parent begins
         anew. Both roles may insert parent_id and not update it: a parent is there before its answers, so that no circle
-        comes about. The key is deferred: what hung on a deleted message is mended when the statement ends (0051).
+        comes about. The key is deferred: what hung on a deleted message is mended when the statement ends (0054).
 Locks:  AccessExclusive on public.messages and public.conversations, an instant.
 Undone: the columns are dropped; refused while a message has a parent: branches would become one thread, by time.
 
-Revision ID: 0047
-Revises: 0046
+Revision ID: 0050
+Revises: 0049
 """
 
 import sqlalchemy as sa
 
 from alembic import op
 
-revision = "0047"
-down_revision = "0046"
+revision = "0050"
+down_revision = "0049"
 branch_labels = None
 depends_on = None
 

@@ -7,14 +7,14 @@ Why:    a step back is one look-up, wherever it is in whatever tree, and along t
 Locks:  none.
 Undone: the functions are dropped.
 
-Revision ID: 0050
-Revises: 0049
+Revision ID: 0053
+Revises: 0052
 """
 
 from alembic import op
 
-revision = "0050"
-down_revision = "0049"
+revision = "0053"
+down_revision = "0052"
 branch_labels = None
 depends_on = None
 

@@ -1,19 +1,19 @@
 """Index the messages that answer another one.
 
 What:   idx_messages_parent_id on messages (user_id, conversation_id, parent_id, seq), of those that have a parent.
-Why:    the answers to a message, the latest last; what hangs on a message that is deleted; the key of 0047. A message
+Why:    the answers to a message, the latest last; what hangs on a message that is deleted; the key of 0050. A message
         of a thread that never branched has no entry.
 Locks:  ShareUpdateExclusive on public.messages while building: reads and writes go on.
 Undone: the index is dropped CONCURRENTLY.
 
-Revision ID: 0048
-Revises: 0047
+Revision ID: 0051
+Revises: 0050
 """
 
 from alembic import op
 
-revision = "0048"
-down_revision = "0047"
+revision = "0051"
+down_revision = "0050"
 branch_labels = None
 depends_on = None
 

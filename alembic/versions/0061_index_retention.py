@@ -8,14 +8,14 @@ Locks:  ShareUpdateExclusive on public.conversations and public.conversation_ses
         go on.
 Undone: the indexes are dropped CONCURRENTLY, the function is as before.
 
-Revision ID: 0063
-Revises: 0062
+Revision ID: 0061
+Revises: 0060
 """
 
 from alembic import op
 
-revision = "0063"
-down_revision = "0062"
+revision = "0061"
+down_revision = "0060"
 branch_labels = None
 depends_on = None
 

@@ -8,13 +8,13 @@ Why:    a service asks at its start, and an init container before it, whether th
 Locks:  AccessExclusive on chat_internal.alembic_version, an instant; no client waits for it, who asks is a start-up.
 Undone: the right is taken back, and the policy that lets nobody in comes back.
 
-Revision ID: 0067
+Revision ID: 0046
 Revises: 0045
 """
 
 from alembic import op
 
-revision = "0067"
+revision = "0046"
 down_revision = "0045"
 branch_labels = None
 depends_on = None

@@ -1,7 +1,7 @@
 r"""Create the search in messages.
 
 What:   chat_internal.search_messages(), full text over messages and chat_messages for a user and for the service;
-        search_text(), how it reads a text, and search_terms(), by which the index of 0054 finds it.
+        search_text(), how it reads a text, and search_terms(), by which the index of 0048 finds it.
 Why:    under policies no search can use an index: whether a text contains a word is not leakproof, so each message of
         the user is read first. This one runs as the owner of the tables, and repeats what the policies of both tables
         say: own messages, those of a tenant only while a member. It takes a user from nobody but the service, which it
@@ -15,14 +15,14 @@ Why:    under policies no search can use an index: whether a text contains a wor
 Locks:  none.
 Undone: the functions are dropped.
 
-Revision ID: 0053
-Revises: 0067
+Revision ID: 0047
+Revises: 0046
 """
 
 from alembic import op
 
-revision = "0053"
-down_revision = "0067"
+revision = "0047"
+down_revision = "0046"
 branch_labels = None
 depends_on = None
 

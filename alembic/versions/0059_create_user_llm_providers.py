@@ -8,16 +8,16 @@ Why:    the database holds ciphertext and the id of the key that it was made wit
 Locks:  ShareRowExclusive on public.users for an instant (the foreign key).
 Undone: the table is dropped; refused while rows would be lost.
 
-Revision ID: 0061
-Revises: 0060
+Revision ID: 0059
+Revises: 0058
 """
 
 import sqlalchemy as sa
 
 from alembic import op
 
-revision = "0061"
-down_revision = "0060"
+revision = "0059"
+down_revision = "0058"
 branch_labels = None
 depends_on = None
 

@@ -1,18 +1,18 @@
 """Validate the key from a message to the one that it answers.
 
-What:   the key of 0047 is checked against the rows that stood.
+What:   the key of 0050 is checked against the rows that stood.
 Why:    the planner and a dump trust a key that is validated.
 Locks:  ShareUpdateExclusive on public.messages for one scan: reads and writes go on.
 Undone: the key is there again, not validated.
 
-Revision ID: 0049
-Revises: 0048
+Revision ID: 0052
+Revises: 0051
 """
 
 from alembic import op
 
-revision = "0049"
-down_revision = "0048"
+revision = "0052"
+down_revision = "0051"
 branch_labels = None
 depends_on = None
 

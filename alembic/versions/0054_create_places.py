@@ -9,14 +9,14 @@ Why:    the first message that names a parent makes a branch. From then on one t
 Locks:  ShareRowExclusive on public.messages and public.conversations, an instant.
 Undone: triggers and functions are dropped.
 
-Revision ID: 0051
-Revises: 0050
+Revision ID: 0054
+Revises: 0053
 """
 
 from alembic import op
 
-revision = "0051"
-down_revision = "0050"
+revision = "0054"
+down_revision = "0053"
 branch_labels = None
 depends_on = None
 

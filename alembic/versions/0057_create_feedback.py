@@ -7,16 +7,16 @@ Why:    a thumb up or down (1, -1) and a reason in words. conversation_id is in 
 Locks:  ShareRowExclusive on public.conversations, public.messages and public.users for an instant (the foreign keys).
 Undone: the table is dropped; refused while rows would be lost.
 
-Revision ID: 0059
-Revises: 0058
+Revision ID: 0057
+Revises: 0056
 """
 
 import sqlalchemy as sa
 
 from alembic import op
 
-revision = "0059"
-down_revision = "0058"
+revision = "0057"
+down_revision = "0056"
 branch_labels = None
 depends_on = None
 
@@ -59,8 +59,8 @@ def upgrade() -> None:
             ondelete="CASCADE",
         ),
         sa.ForeignKeyConstraint(
-            ["message_id", "conversation_id"],
-            ["public.messages.id", "public.messages.conversation_id"],
+            ["message_id", "conversation_id", "user_id"],
+            ["public.messages.id", "public.messages.conversation_id", "public.messages.user_id"],
             name="fk_feedback_message_id",
             onupdate="CASCADE",
             ondelete="CASCADE",
@@ -76,7 +76,7 @@ def upgrade() -> None:
     for name, columns in (
         ("idx_feedback_user_id", ["user_id"]),
         ("idx_feedback_conversation_id", ["conversation_id", "user_id"]),
-        ("idx_feedback_message_id", ["message_id", "conversation_id"]),
+        ("idx_feedback_message_id", ["message_id", "conversation_id", "user_id"]),
     ):
         op.create_index(name, "feedback", columns, schema="public")
     op.sql(

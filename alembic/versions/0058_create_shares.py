@@ -10,16 +10,16 @@ Why:    the link holds a token, the table its SHA-256 alone: who reads the table
 Locks:  ShareRowExclusive on public.conversations, public.messages and public.users for an instant (the foreign keys).
 Undone: the function and the table are dropped; refused while rows would be lost.
 
-Revision ID: 0060
-Revises: 0059
+Revision ID: 0058
+Revises: 0057
 """
 
 import sqlalchemy as sa
 
 from alembic import op
 
-revision = "0060"
-down_revision = "0059"
+revision = "0058"
+down_revision = "0057"
 branch_labels = None
 depends_on = None
 
@@ -68,8 +68,8 @@ def upgrade() -> None:
             ondelete="CASCADE",
         ),
         sa.ForeignKeyConstraint(
-            ["message_id", "conversation_id"],
-            ["public.messages.id", "public.messages.conversation_id"],
+            ["message_id", "conversation_id", "user_id"],
+            ["public.messages.id", "public.messages.conversation_id", "public.messages.user_id"],
             name="fk_shares_message_id",
             onupdate="CASCADE",
             ondelete="CASCADE",
@@ -85,7 +85,7 @@ def upgrade() -> None:
     for name, columns in (
         ("idx_shares_user_id", ["user_id", "created_at", "id"]),
         ("idx_shares_conversation_id", ["conversation_id", "user_id"]),
-        ("idx_shares_message_id", ["message_id", "conversation_id"]),
+        ("idx_shares_message_id", ["message_id", "conversation_id", "user_id"]),
     ):
         op.create_index(name, "shares", columns, schema="public")
     op.create_index("idx_shares_token_hash", "shares", ["token_hash"], unique=True, schema="public")

@@ -8,8 +8,8 @@ Why:    `chat-schema purge` deletes by them. No rule, or a NULL in it, keeps for
 Locks:  ShareRowExclusive on public.conversations, public.tenants and public.users for an instant (the foreign keys).
 Undone: both tables are dropped; refused while rules or holds would be lost.
 
-Revision ID: 0062
-Revises: 0061
+Revision ID: 0060
+Revises: 0059
 """
 
 import sqlalchemy as sa
@@ -17,8 +17,8 @@ from sqlalchemy.dialects.postgresql import INTERVAL
 
 from alembic import op
 
-revision = "0062"
-down_revision = "0061"
+revision = "0060"
+down_revision = "0059"
 branch_labels = None
 depends_on = None
 

@@ -7,14 +7,14 @@ Why:    clients that know arrays see one thread, and what they write goes on in 
 Locks:  AccessExclusive on public.chat_sessions, an instant.
 Undone: both read all messages of a conversation again.
 
-Revision ID: 0052
-Revises: 0051
+Revision ID: 0055
+Revises: 0054
 """
 
 from alembic import op
 
-revision = "0052"
-down_revision = "0051"
+revision = "0055"
+down_revision = "0054"
 branch_labels = None
 depends_on = None
 

@@ -11,16 +11,16 @@ Why:    a file is added before its message is sent, so message_id may be NULL an
 Locks:  ShareRowExclusive on public.conversations, public.messages and public.users for an instant (the foreign keys).
 Undone: the table is dropped; refused while rows would be lost.
 
-Revision ID: 0058
-Revises: 0057
+Revision ID: 0056
+Revises: 0055
 """
 
 import sqlalchemy as sa
 
 from alembic import op
 
-revision = "0058"
-down_revision = "0057"
+revision = "0056"
+down_revision = "0055"
 branch_labels = None
 depends_on = None
 
@@ -71,8 +71,8 @@ def upgrade() -> None:
             ondelete="CASCADE",
         ),
         sa.ForeignKeyConstraint(
-            ["message_id", "conversation_id"],
-            ["public.messages.id", "public.messages.conversation_id"],
+            ["message_id", "conversation_id", "user_id"],
+            ["public.messages.id", "public.messages.conversation_id", "public.messages.user_id"],
             name="fk_attachments_message_id",
             onupdate="CASCADE",
             ondelete="CASCADE",
@@ -94,7 +94,7 @@ def upgrade() -> None:
     op.create_index(
         "idx_attachments_message_id",
         "attachments",
-        ["message_id", "conversation_id"],
+        ["message_id", "conversation_id", "user_id"],
         postgresql_where=sa.text("message_id IS NOT NULL"),
         schema="public",
     )
