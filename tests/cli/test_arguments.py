@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -168,5 +169,4 @@ def test_plan_names_locks_where_python_forgets_docstrings(database_url: str) -> 
     done = optimized("plan", url=database_url)
     assert done.status == 0, done.stderr
     assert "Create what every table leans on" in done.stdout
-    assert "locks: AccessExclusive on public.chat_sessions" in done.stdout
-    assert "not stated" not in done.stdout
+    assert re.search(r"^ +AccessExclusive +chat_sessions +an instant$", done.stdout, re.MULTILINE)

@@ -26,7 +26,8 @@ def test_the_wheel_holds_chat_schema_with_the_chain_and_nothing_else(wheel: Path
     chain = {name for name in files if name.startswith("chain/")}
     modules = {str(file.relative_to(ROOT / "app")) for file in (ROOT / "app").rglob("*.py")}
     only_in_a_checkout = {"one_package.py"}
-    data = {"py.typed", "catalog/head.json", "catalog/auth_users.json"}
+    template = {f"engine/template/{name}" for name in ("alembic.ini.mako", "script.py.mako")}
+    data = {"py.typed", "catalog/head.json", "catalog/auth_users.json"} | template
     assert files - chain == modules - only_in_a_checkout | data
     revisions = {f"chain/alembic/versions/{path.name}" for path in (ROOT / "alembic" / "versions").glob("*.py")}
     assert chain == revisions | {"chain/alembic.ini", "chain/alembic/env.py", "chain/alembic/script.py.mako"}
