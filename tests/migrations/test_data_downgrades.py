@@ -182,7 +182,8 @@ def test_conversations_of_titles_and_tenants_survive_down_to_where_titles_begin(
         " SELECT id, 'tool', 'Hi', '{\"a\": 1}' FROM conversations"
     )
     everything = (  # what is read begins anew where its column does
-        "SELECT to_jsonb(c) - 'last_read_at', to_jsonb(m) FROM conversations AS c JOIN messages AS m ON m.conversation_id = c.id"
+        "SELECT to_jsonb(c) - 'last_read_at', to_jsonb(m) FROM conversations AS c"
+        " JOIN messages AS m ON m.conversation_id = c.id"
     )
     at_first = chain.rows(everything)
     chain.downgrade("0022")
