@@ -79,7 +79,7 @@ def _fill(url: sa.URL, rows: int) -> None:
         )
         connection.exec_driver_sql(
             "INSERT INTO public.chat_messages (user_id, role, content)"
-            f" SELECT md5((mod(n, 1000) + 1)::text)::uuid, 'user', repeat('x', 300) FROM generate_series(1, {rows}) AS n"
+            f" SELECT md5((mod(n, 1000) + 1)::text)::uuid, 'user', repeat('x', 99) FROM generate_series(1, {rows}) AS n"
         )
 
 
