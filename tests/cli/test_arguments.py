@@ -166,7 +166,8 @@ def test_what_no_files_can_be_written_to_is_one_message(
 
 
 def test_plan_names_locks_where_python_forgets_docstrings(database_url: str) -> None:
+    assert optimized("upgrade", "0031", url=database_url).status == 0
     done = optimized("plan", url=database_url)
     assert done.status == 0, done.stderr
-    assert "Create what every table leans on" in done.stdout
-    assert re.search(r"^ +AccessExclusive +chat_sessions +an instant$", done.stdout, re.MULTILINE)
+    assert "Expand chat_messages by the conversation each message belongs" in done.stdout
+    assert re.search(r"^ +AccessExclusive +chat_messages +an instant$", done.stdout, re.MULTILINE)

@@ -152,6 +152,8 @@ def test_a_revision_that_waits_for_a_lock_can_be_paused(old_url: str, client: ps
         blocker.execute("SELECT FROM chat_messages")
         with alembic(old_url, "upgrade", "head") as upgrade:
             upgrade.says("(pid ")
+            # a run writes once a second what it does
+            wait_for(lambda: status(old_url)["state"] == "waiting", "the status to say that it waits")
             seen = status(old_url)
             assert seen["state"] == "waiting"
             assert f"a lock held by pid {blocker.info.backend_pid} (in the way, " in str(seen["waits_for"])
