@@ -93,7 +93,7 @@ def _holds(connection: sa.Connection) -> Callable[[Step], bool]:
     def holds(step: Step) -> bool:
         conditions = [call.arguments for call in step.calls if call.name == "when"]
         return all(
-            when["otherwise"] is not None or engine._count(connection, f"SELECT ({when['condition']})::int") != 0
+            when["otherwise"] is not None or engine.count(connection, f"SELECT ({when['condition']})::int") != 0
             for when in conditions
         )
 

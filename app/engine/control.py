@@ -107,30 +107,25 @@ class Control:
 
     def write(self, connection: sa.Connection, name: str, value: Any) -> Wish:
         """Let ``name`` be ``value``, make the table where it is missing, and return what stands then."""
-        statement = sa.text(
-            f"INSERT INTO {self.table} AS c (name, value) VALUES (:name, CAST(:value AS jsonb))"
-            " ON CONFLICT (name) DO UPDATE SET value = excluded.value, since = excluded.since, login = excluded.login"
-            " RETURNING c.value, c.since, c.login"
-        )
 
         def write() -> Wish:
             self.make(connection)
-            with _ended(connection):
-                return Wish(*connection.execute(statement, {"name": name, "value": json.dumps(value)}).one())
+            return self._put(connection, name, value)
 
         return _tried_again(write)
 
     def publish(self, connection: sa.Connection, status: Mapping[str, Any]) -> None:
         """Write what the run says of itself; the table stands."""
+        self._put(connection, STATUS, status)
+
+    def _put(self, connection: sa.Connection, name: str, value: Any) -> Wish:
+        statement = sa.text(
+            f"INSERT INTO {self.table} AS c (name, value) VALUES (:name, CAST(:value AS jsonb))"
+            " ON CONFLICT (name) DO UPDATE SET value = excluded.value, since = excluded.since, login = excluded.login"
+            " RETURNING c.value, c.since, c.login"
+        )
         with _ended(connection):
-            connection.execute(
-                sa.text(
-                    f"INSERT INTO {self.table} AS c (name, value) VALUES ('{STATUS}', CAST(:value AS jsonb))"
-                    " ON CONFLICT (name) DO UPDATE SET value = excluded.value, since = excluded.since,"
-                    " login = excluded.login"
-                ),
-                {"value": json.dumps(status)},
-            )
+            return Wish(*connection.execute(statement, {"name": name, "value": json.dumps(value)}).one())
 
     def take_back(self, connection: sa.Connection, name: str) -> Wish | None:
         """Remove the wish ``name`` and return it, None where there was none."""

@@ -20,7 +20,6 @@ import logging
 import random
 import time
 from collections.abc import Iterator
-from typing import Any
 
 import sqlalchemy as sa
 from alembic.util import CommandError
@@ -76,7 +75,7 @@ def deployer_lock(
     told = False
     while (other := lock.try_to_hold()) is not None:
         age = "" if other.age is None else f", {other.age} s"  # hidden from whoever is no member of that login
-        who = f"pid {other.pid}, login {other.usename}{age}"
+        who = f"pid {other.pid}, login {other.login}{age}"
         if time.monotonic() > deadline:
             raise CommandError(
                 f"Another deployment still holds the deployer lock after {wait:g} s ({who}); nothing was changed. "
@@ -111,7 +110,7 @@ def deployers(connection: sa.Connection, versions: VersionTable, space: int) -> 
     return [Deployer(*row) for row in connection.execute(_HOLDERS, place)]
 
 
-def running_deployment(connection: sa.Connection, versions: VersionTable, space: int | None) -> sa.Row[Any] | None:
+def running_deployment(connection: sa.Connection, versions: VersionTable, space: int | None) -> Deployer | None:
     """Return the deployer who holds the lock now, without taking any; None where there is none."""
     return _Lock(connection, versions, versions.lock_space if space is None else space)._other()
 
@@ -121,12 +120,12 @@ class _Lock:
 
     def __init__(self, connection: sa.Connection, versions: VersionTable, space: int) -> None:
         self._connection = connection
+        self._versions = versions
         self._space = {"space": space}
-        self._place = {"schema": versions.schema, "table": versions.name}
         self._key = 0
         self._ignored = False
 
-    def try_to_hold(self) -> sa.Row[Any] | None:
+    def try_to_hold(self) -> Deployer | None:
         """Take the lock and return None; or hold none, and return a deployer who is in the way."""
         other = self._other()  # before it takes one too: who only waits should be in nobody's way
         if other is None:
@@ -147,11 +146,9 @@ class _Lock:
             self._key = random.getrandbits(31)
             taken = bool(self._connection.scalar(_TAKE, {**self._space, "key": self._key}))
 
-    def _other(self) -> sa.Row[Any] | None:
-        holders = self._connection.execute(_HOLDERS, self._space | self._place).all()
-        strangers = ", ".join(
-            f"pid {holder.pid}, login {holder.usename}" for holder in holders if not holder.may_deploy
-        )
+    def _other(self) -> Deployer | None:
+        holders = deployers(self._connection, self._versions, self._space["space"])
+        strangers = ", ".join(f"pid {holder.pid}, login {holder.login}" for holder in holders if not holder.may_deploy)
         if strangers and not self._ignored:
             log.warning("Ignoring locks in the place of the deployer lock: %s may not deploy here.", strangers)
             self._ignored = True

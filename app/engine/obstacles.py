@@ -21,6 +21,7 @@ from .statements import MODES
 GROWTH = 0.45
 """How much of its size a table has grown by in the worst run of that benchmark."""
 
+BATCH = "the rows of one batch"
 _LASTING = 2.0  # seconds that a transaction is still there after it was first seen: most of a service's are not
 _CONFLICTS = {  # with which modes of others each of ours does not get along
     "ShareUpdateExclusive": MODES[3:],
@@ -28,9 +29,8 @@ _CONFLICTS = {  # with which modes of others each of ours does not get along
     "ShareRowExclusive": MODES[2:],
     "Exclusive": MODES[1:],
     "AccessExclusive": MODES,
-    "the rows of one batch": MODES[1:],  # a client that holds one of its rows holds the table so
+    BATCH: MODES[1:],  # a client that holds one of its rows holds the table so
 }
-BATCH = "the rows of one batch"
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ def would_stop(
     deployer = running_deployment(connection, versions, project.lock_space)
     if deployer is not None:
         yield Obstacle(
-            f"Another deployment is running (pid {deployer.pid}, login {deployer.usename}). A run would wait for it "
+            f"Another deployment is running (pid {deployer.pid}, login {deployer.login}). A run would wait for it "
             f"for {options.deployer_wait:g} s (-x deployer-wait), and find less to do."
         )
     yield from _cannot_write(connection)

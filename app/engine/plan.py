@@ -169,10 +169,10 @@ class Reader:
     """Reads revisions for one database; ``options`` are those of the run."""
 
     def __init__(self, connection: sa.Connection, options: Options, project: Project, hooks: Hooks) -> None:
-        self._connection = connection
-        self._options = options
-        self.project = project
-        self._hooks = hooks
+        self.connection, self.options, self.project, self.hooks = connection, options, project, hooks
+        self.unread: dict[str, str] = {}
+        """The revisions that ask a database while they are written, with the name of the error."""
+        self._read: dict[tuple[str, str, Options], list[Step]] = {}
         self._default = project.default_schema or str(connection.scalar(_SCHEMA))
         self._sizes: dict[str, tuple[int, int] | None] = {}
         self._now: dict[str, str] = {}
@@ -180,7 +180,7 @@ class Reader:
     def planned(self, script: Script, direction: str) -> Planned:
         """Return what ``script`` would do here."""
         text = docstring(script)
-        steps = _steps(script, direction, self._options, self.project)
+        steps = self.steps(script, direction)
         found: dict[str, Lock] = {}
         if direction == "upgrade" and _LOCKS.search(text):
             for lock in declared(text):
@@ -190,7 +190,7 @@ class Reader:
             found = self._taken(steps)
         work = [*self._work(steps)]
         for step in steps:
-            if (table := self._hooks.adopts(step)) and (rows := self.rows(table)) is not None:
+            if (table := self.hooks.adopts(step)) and (rows := self.rows(table)) is not None:
                 table = self.called(table)
                 _keep(found, Lock(table, "AccessExclusive", "an instant"))
                 missing = Work("reads", table, "indexes and constraints that it lacks", rows)
@@ -203,6 +203,23 @@ class Reader:
         phase = Path(script.path).stem.partition("_")[2].partition("_")[0]
         return Planned(script.revision, phase, " ".join(first.split()), tuple(found.values()), tuple(work))
 
+    def steps(self, script: Script, direction: str, options: Options | None = None) -> list[Step]:
+        """Return what a revision would write, read once; nothing where it asks a database meanwhile."""
+        options = options or self.options
+        key = script.revision, direction, options
+        if key not in self._read:
+            try:
+                function = getattr(script.module, direction)
+                self._read[key] = written(function, options, engine_project=self.project)
+            except Exception as error:  # whatever a revision of somebody else's raises
+                self._read[key] = []
+                self.unread[script.revision] = type(error).__name__
+        return self._read[key]
+
+    def count(self, query: str) -> int | None:
+        """Return what ``query`` counts; None where what it asks for is not there yet, or not any more."""
+        return count(self.connection, query)
+
     def rows(self, table: str) -> int | None:
         """Return how many rows the statistics give a table that stands; None where it does not."""
         size = self.size(table)
@@ -213,7 +230,7 @@ class Reader:
         table = self.called(table)
         if table not in self._sizes:
             schema, _, name = table.rpartition(".")
-            row = self._connection.execute(_SIZE, {"schema": schema, "name": name.strip('"')}).first()
+            row = self.connection.execute(_SIZE, {"schema": schema, "name": name.strip('"')}).first()
             self._sizes[table] = None if row is None else (row.rows, row.bytes)
         return self._sizes[table]
 
@@ -312,15 +329,18 @@ def make(
     builds = any(each.does == "builds an index" for each in work)
     plan.would_stop += would_stop(connection, locks, backfilled, options, project, versions)
     if plan.direction == "upgrade":
-        steps = [step for revision in pending for step in _steps(revision, "upgrade", options, project)]
+        steps = [step for revision in pending for step in reader.steps(revision, "upgrade")]
         refused = (hooks.refuses(connection, step) for step in steps)
         plan.would_stop += [Obstacle(says) for says in dict.fromkeys(refused) if says]
     if plan.direction == "downgrade":
-        _losses(connection, plan, pending, options, project, hooks)
+        _losses(plan, pending, reader)
     elif hooks.reads_rows:
-        plan.would_stop += _next_counts(connection, pending[0], options, project, hooks)
-        plan.would_stop += _twins(connection, pending, backfilled, options, reader)
-    plan.notes += _unread(pending, plan.direction, options, project)
+        plan.would_stop += _next_counts(pending[0], reader)
+        plan.would_stop += _twins(pending, backfilled, reader)
+    plan.notes += [
+        f"{revision} was not read ({error}): it asks a database while it is written."
+        for revision, error in reader.unread.items()
+    ]
     plan.notes += worth_knowing(connection, backfilled, builds, options)
     left = unfinished.noted_in(connection, versions.schema)
     if left is not None:
@@ -353,26 +373,22 @@ def of_project(config: Config, target: str, hooks: Hooks = Hooks()) -> Plan:
     return plans[0]
 
 
-def _next_counts(
-    connection: sa.Connection, revision: Script, options: Options, project: Project, hooks: Hooks
-) -> Iterator[Obstacle]:
+def _next_counts(revision: Script, reader: Reader) -> Iterator[Obstacle]:
     """Count what the next revision would count at its end and stop at: the ones behind it come to other rows."""
     asked: set[str] = set()
-    for step in _steps(revision, "upgrade", options, project):
+    for step in reader.steps(revision, "upgrade"):
         call = step.by("verify")
         for what, query in (call.arguments["none_of"] if call else {}).items():
-            if what not in asked and hooks.holds(step):
+            if what not in asked and reader.hooks.holds(step):
                 asked.add(what)
-                if count := _count(connection, query):
-                    yield Obstacle(f"{revision.revision} would find {count:,} {what}.")
+                if found := reader.count(query):
+                    yield Obstacle(f"{revision.revision} would find {found:,} {what}.")
 
 
-def _twins(
-    connection: sa.Connection, pending: list[Script], backfilled: set[str], options: Options, reader: Reader
-) -> Iterator[Obstacle]:
+def _twins(pending: list[Script], backfilled: set[str], reader: Reader) -> Iterator[Obstacle]:
     """Look for rows that a unique index would refuse, in tables that no backfill changes before; reads each once."""
     for revision in pending:
-        for step in _steps(revision, "upgrade", options, reader.project):
+        for step in reader.steps(revision, "upgrade"):
             call = step.by("create_index_online")
             if call is None or not call.arguments["unique"] or not step.statement.starts("CREATE"):
                 continue
@@ -381,54 +397,32 @@ def _twins(
             if table in backfilled or not reader.rows(table):
                 continue
             twins = f"SELECT {key} FROM {table}{f' WHERE {where}' if where else ''} GROUP BY {key} HAVING count(*) > 1"
-            if count := _count(connection, f"SELECT count(*) FROM ({twins}) AS twins"):
+            if found := reader.count(f"SELECT count(*) FROM ({twins}) AS twins"):
                 says = (
-                    f"{table} has {count:,} values of ({key}) more than once, and {call.arguments['name']} is unique."
+                    f"{table} has {found:,} values of ({key}) more than once, and {call.arguments['name']} is unique."
                 )
                 yield Obstacle(says, f"{twins};  -- finds them")
 
 
-def _losses(
-    connection: sa.Connection,
-    plan: Plan,
-    pending: list[Script],
-    options: Options,
-    project: Project,
-    hooks: Hooks,
-) -> None:
+def _losses(plan: Plan, pending: list[Script], reader: Reader) -> None:
     """Count what each guard of the way back counts, where its condition holds."""
-    asking = replace(options, allow_data_loss=False)
+    asking = replace(reader.options, allow_data_loss=False)
     for revision in pending:
         asked: set[str] = set()
-        for step in _steps(revision, "downgrade", asking, project):
+        for step in reader.steps(revision, "downgrade", asking):
             guard = step.by("refuse_data_loss")
-            if guard is None or guard.arguments["what"] in asked or not hooks.holds(step):
+            if guard is None or guard.arguments["what"] in asked or not reader.hooks.holds(step):
                 continue
             asked.add(guard.arguments["what"])
-            lost = _count(connection, guard.arguments["count"])
+            lost = reader.count(guard.arguments["count"])
             says = f"{revision.revision} would destroy {lost or 0:,} {guard.arguments['what']}, as they stand now."
-            if lost and options.allow_data_loss:
+            if lost and reader.options.allow_data_loss:
                 plan.notes.append(says)
             elif lost:
                 plan.would_stop.append(Obstacle(says, "-- to destroy them: -x allow-data-loss=yes"))
 
 
-def _unread(pending: list[Script], direction: str, options: Options, project: Project) -> Iterator[str]:
-    for revision in pending:
-        try:
-            written(getattr(revision.module, direction), options, engine_project=project)
-        except Exception as error:  # whatever a revision of somebody else's raises
-            yield f"{revision.revision} was not read ({type(error).__name__}): it asks a database while it is written."
-
-
-def _steps(revision: Script, direction: str, options: Options, project: Project) -> list[Step]:
-    try:
-        return written(getattr(revision.module, direction), options, engine_project=project)
-    except Exception:  # it asks a database while it is written: what it says then is not known before
-        return []
-
-
-def _count(connection: sa.Connection, query: str) -> int | None:
+def count(connection: sa.Connection, query: str) -> int | None:
     """Return what ``query`` counts; None where what it asks for is not there yet, or not any more."""
     with connection.begin_nested() as aside:
         try:
