@@ -5,7 +5,7 @@ What:   idx_messages_search and idx_chat_messages_search over the terms of each 
 Why:    search_messages() (0047) intersects both: the messages of a user with a word, and the newest of that user. The
         expression needs no column, and a message that changes anything but its text does not touch its terms. The
         index of a user is replaced by the longer one under its name, so that a message is not written to one more.
-Locks:  ShareUpdateExclusive on each table while building: reads and writes go on.
+Locks:  ShareUpdateExclusive on public.messages and public.chat_messages while building: reads and writes go on.
 Undone: the indexes are dropped CONCURRENTLY, and the shorter one is built again.
 
 Revision ID: 0048

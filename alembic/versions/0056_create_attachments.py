@@ -44,8 +44,7 @@ LOOK = """
 """
 
 BEFORE = """'users', 'tenants', 'tenant_users', 'tasks', 'chat_messages', 'chat_sessions', 'conversations', 'messages',
-            'brands', 'conversation_sessions', 'conversation_messages', 'provider_usage_stats',
-            'daily_message_volume'"""
+            'brands', 'conversation_sessions', 'conversation_messages', 'provider_usage_stats', 'daily_message_volume'"""
 ADDED = "'attachments', 'feedback', 'shares', 'user_llm_providers', 'retention_rules', 'retention_holds'"
 
 

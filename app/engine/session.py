@@ -70,10 +70,13 @@ def read_as(connection: sa.Connection, search_path: str | None) -> Iterator[None
 def keep_reading(connection: sa.Connection, search_path: str | None) -> None:
     """Give ``connection``, and every other one that its engine opens from now on, :func:`reading` for good.
 
+    It may idle as long as it likes as well: Python reads the revisions meanwhile.
+
     Not before it is known that no pooler in transaction mode hands the session to other clients.
     """
-    settings = (f"pg_catalog.set_config('{name}', '{value}', false)" for name, value in reading(search_path).items())
-    statement = "SELECT " + ", ".join(settings)
+    settings = {**reading(search_path), "idle_session_timeout": "0"}
+    calls = (f"pg_catalog.set_config('{name}', '{value}', false)" for name, value in settings.items())
+    statement = "SELECT " + ", ".join(calls)
 
     @event.listens_for(connection.engine, "connect")
     def set_path(driver: sa.engine.interfaces.DBAPIConnection, _: object) -> None:

@@ -17,7 +17,7 @@ from alembic.runtime.migration import MigrationContext, MigrationStep
 from alembic.script import ScriptDirectory
 
 from alembic import command
-from app.engine import revisions
+from app.engine import environment
 from app.engine.plan import declared
 from app.engine.statements import MODES
 from tests.conftest import alembic_config
@@ -27,17 +27,17 @@ WORTH_DECLARING = MODES.index("ShareUpdateExclusive")
 
 Locks = dict[str, str]  # table -> strongest mode
 
-OTHERS = """
-    SELECT pid FROM pg_catalog.pg_stat_activity
-    WHERE datname = current_database() AND pid <> pg_backend_pid() AND backend_type = 'client backend' -- no autovacuum
-"""
 HELD = """
     SELECT c.relname, l.mode
     FROM pg_catalog.pg_locks AS l
     JOIN pg_catalog.pg_class AS c ON c.oid = l.relation
-    WHERE l.pid = ANY (%s) AND l.granted AND c.relkind = 'r' AND c.relnamespace = 'public'::regnamespace
+    JOIN pg_catalog.pg_stat_activity AS a USING (pid)
+    WHERE l.granted AND c.relkind IN ('r', 'v') AND c.relnamespace = 'public'::regnamespace
       AND l.locktype = 'relation' -- growing a table takes Exclusive for an instant as well, on its end alone
+      AND a.backend_type = 'client backend' -- no autovacuum
+      AND a.datname = current_database()
 """
+AWAITED = "SELECT pid FROM pg_catalog.pg_locks WHERE NOT granted AND %s = ANY (pg_catalog.pg_blocking_pids(pid))"
 
 
 def strongest(rows: Iterable[tuple[str, str]], into: Locks) -> None:
@@ -57,59 +57,67 @@ def stated(docstring: str) -> Locks:
 
 
 class Sampler:
-    """Look at the locks of every session of the migration, again and again, on a connection of its own."""
+    """Look at the locks of every session of the migration, again and again, on a connection of its own.
+
+    It keeps its snapshot until somebody waits for it, as every concurrent index build does before it ends. So it sees
+    the lock of each, however short.
+    """
 
     def __init__(self, url: str) -> None:
-        self._url = url.replace("+psycopg", "")
+        self._connection = psycopg.connect(url.replace("+psycopg", ""))
+        self._connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._look)
         self.seen: Locks = {}
 
     def _look(self) -> None:
-        with psycopg.connect(self._url, autocommit=True) as connection:
-            while not self._stop.is_set():
-                pids = [row[0] for row in connection.execute(OTHERS)]
-                strongest(connection.execute(HELD, (pids,)).fetchall(), self.seen)
+        while not self._stop.is_set():
+            awaited = self._connection.execute(AWAITED, [self._connection.info.backend_pid]).fetchone()
+            strongest(self._connection.execute(HELD).fetchall(), self.seen)
+            if awaited:
+                self._connection.commit()
 
     def __enter__(self) -> Sampler:
+        self._connection.execute(HELD)
         self._thread.start()
         return self
 
     def __exit__(self, *error: object) -> None:
         self._stop.set()
         self._thread.join()
+        self._connection.close()
 
 
 @pytest.fixture
 def measured(database_url: str, monkeypatch: pytest.MonkeyPatch) -> dict[str, Locks]:
     """Run the chain on rows in the older shapes and return what each revision locked of what was there before it."""
     found: dict[str, Locks] = {}
-    original = revisions.live
+    original = environment.live
 
-    def watched(steps: Any, options: Any) -> Any:
+    def watched(steps: Any, options: Any, arguments: Any) -> Any:
         def run(heads: Any, context: MigrationContext) -> Iterator[MigrationStep]:
             for step in steps(heads, context):
                 step.migration_fn = measuring(step.migration_fn, step, context)
                 yield step
 
         run.__name__ = steps.__name__
-        return original(run, options)
+        return original(run, options, arguments)
 
     def measuring(revision: Any, step: MigrationStep, context: MigrationContext) -> Any:
         def run(**arguments: Any) -> None:
             assert context.connection is not None
-            tables = set(sa.inspect(context.connection).get_table_names("public"))
+            public = sa.inspect(context.connection)
+            tables = {*public.get_table_names("public"), *public.get_view_names("public")}
             locks: Locks = {}
             with Sampler(database_url) as sampler:
                 revision(**arguments)
             strongest(sampler.seen.items(), locks)
-            held = context.connection.exec_driver_sql(HELD.replace("ANY (%s)", "ANY (ARRAY[pg_backend_pid()])"))
-            strongest([(row[0], row[1]) for row in held], locks)
+            strongest([(row[0], row[1]) for row in context.connection.exec_driver_sql(HELD)], locks)
             found[step.to_revisions[0]] = {table: mode for table, mode in locks.items() if table in tables}
 
         return run
 
-    monkeypatch.setattr(revisions, "live", watched)
+    monkeypatch.setattr(environment, "live", watched)
     command.upgrade(alembic_config(database_url), "0021")
     with psycopg.connect(database_url.replace("+psycopg", "")) as connection:
         connection.execute(

@@ -43,7 +43,7 @@ def test_the_service_of_the_page_is_typed(pytester: pytest.Pytester) -> None:
         if not name.startswith("test_"):
             (pytester.path / name).write_text(text.replace("from chat_schema", "from app"))  # as a checkout types it
     names = [name for name in MODULES if not name.startswith("test_")]
-    mypy = [sys.executable, "-m", "mypy", "--strict", "--cache-dir", str(ROOT / ".mypy_cache"), *names]
+    mypy = [sys.executable, "-m", "mypy", "--strict", "--config-file", str(ROOT / "pyproject.toml"), *names]
     said = subprocess.run(
         mypy, cwd=pytester.path, env={"MYPYPATH": str(ROOT)}, capture_output=True, text=True, check=False
     )
