@@ -8,6 +8,7 @@ TO ?= head
 TESTS ?= tests
 BIN := .venv/bin
 READY := .venv/.ready
+DOCS_READY := .venv/.docs
 CHAT := examples/chat_api
 CHAT_READY := $(CHAT)/.venv/.ready
 
@@ -50,7 +51,13 @@ check: $(READY) ## lint and type-check Python, lint the revisions and the SQL of
 	$(BIN)/chat-schema upgrade head --sql 2>/dev/null | $(BIN)/squawk --config .squawk.toml
 catalog: $(READY) ## write app/catalog/head.json anew after a change of the chain
 	$(BIN)/python -m chat_schema.catalog
+docs: $(DOCS_READY) ## build the site from docs/ into build/site: strictly, without a network
+	$(BIN)/python -m docs.generate
+	$(BIN)/zensical build --strict --clean
+$(DOCS_READY): $(READY)
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[docs]'
+	@touch $@
 bench: $(READY) ## measure the backfill against the original SQL (ROWS=250000)
 	$(BIN)/python -m benchmarks.backfill
 
-.PHONY: help setup demo chat test-chat upgrade downgrade verify test check catalog bench
+.PHONY: help setup demo chat test-chat upgrade downgrade verify test check catalog docs bench

@@ -19,6 +19,17 @@ from benchmarks.measure import Clients, Result
 from benchmarks.traffic import CLIENTS, HOLDS, PAUSE, RESTS
 from benchmarks.ways import conninfo
 
+CHARTS = """## As pictures
+
+`python -m docs.generate` draws them from the same figures.
+
+![The longest that a client waited, by way](images/benchmark_wait.svg)
+
+![Seconds by way](images/benchmark_seconds.svg)
+
+![Size of the table afterwards, by way](images/benchmark_size.svg)
+
+![Microseconds a message, by size of the table](images/benchmark_growth.svg)"""
 IDLE_HEAD = (
     "way",
     "seconds",
@@ -127,26 +138,14 @@ The ways:
 "NULL" and "wrong owner" count messages without a conversation and in another user's at the end. A way that failed
 shows the time until then. Locks are sampled every {EVERY * 1000:.0f} ms, so that a shorter one can be missed; those of
 the clients are left out.
+
+{CHARTS}
 """
     for run in runs:
-        text += f"\n## {run.rows:,} messages of {run.users:,} users\n\n{tables(run)}\n\n{_charts(run)}\n"
+        text += f"\n## {run.rows:,} messages of {run.users:,} users\n\n{tables(run)}\n"
     if len(runs) > 1:
         text += f"\n## How it grows\n\nµs a row, idle:\n\n{_growth(runs)}\n"
     return text
-
-
-def _charts(run: Run) -> str:
-    """Return bars that the host of the repository draws: how long each way took, and how long it made a client wait."""
-    idle, busy = run.typical(clients=False), run.typical(clients=True)
-    bars = [_bars("Seconds, idle", {result.way: result.seconds for result in idle})] if idle else []
-    stalls = {result.way: result.clients.during.longest / 1000 for result in busy if result.clients}
-    return "\n\n".join([*bars, _bars("Longest wait of a client, seconds", stalls)] if stalls else bars)
-
-
-def _bars(title: str, values: Mapping[str, float]) -> str:
-    names = ", ".join(f'"{name}"' for name in values)
-    numbers = ", ".join(f"{value:.2f}" for value in values.values())
-    return f'```mermaid\nxychart-beta\n  title "{title}"\n  x-axis [{names}]\n  bar [{numbers}]\n```'
 
 
 def _typical(group: Sequence[Result]) -> Result:

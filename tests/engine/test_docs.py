@@ -74,9 +74,3 @@ def test_every_environment(billing: Project, number: int) -> None:
     text = ENVIRONMENTS[number].replace("Base.metadata", 'Base.metadata, version_table_schema="billing"')
     billing.write("migrations/env.py", text)
     billing.succeeds("upgrade", "01")
-
-
-def test_the_options_are_those_of_the_engine() -> None:
-    table = dict(re.findall(r"^\| `([\w-]+)` \| `(\w+)`", PAGE, re.MULTILINE))
-    described = dict(re.findall(r"-x ([\w-]+)=(\S+)", Options.describe()))
-    assert {name: {"yes|no": "no"}.get(value, value) for name, value in described.items()} == table

@@ -13,7 +13,7 @@ from tests.schema.rows import Rows
 
 LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)
 DAY = timedelta(days=1)
-README = ROOT / "README.md"
+PAGE = ROOT / "docs" / "keeping.md"
 
 
 @pytest.fixture
@@ -113,11 +113,11 @@ class TestFigures:
 
 
 class TestPurge:
-    """`chat_internal.purge_conversation_session_batch(before, batch_size)`, in the loop that the README shows."""
+    """`chat_internal.purge_conversation_session_batch(before, batch_size)`, in the loop that docs/keeping.md shows."""
 
     @staticmethod
     def purge(committed: Rows, older_than: str = "90 days", batch_size: int = 500) -> None:
-        [loop] = re.findall(r"```sql\n(DO [^`]+purge_conversation_session_batch[^`]+)```", README.read_text("utf-8"))
+        [loop] = re.findall(r"```sql\n(DO [^`]+purge_conversation_session_batch[^`]+)```", PAGE.read_text("utf-8"))
         committed.run(loop.replace("90 days", older_than).replace(", 500)", f", {batch_size})"))
 
     @pytest.fixture

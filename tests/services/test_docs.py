@@ -1,4 +1,4 @@
-"""docs/services.md holds: its modules and tests run as a project of their own, its SQL on a migrated database."""
+"""docs/services.md and the pages around it: their Python runs as one project, the SQL on a migrated database."""
 
 from __future__ import annotations
 
@@ -27,18 +27,24 @@ __all__ = ["only_our_plugin"]
 
 pytest_plugins = ["pytester"]
 
-PAGE = (ROOT / "docs" / "services.md").read_text()
-BLOCKS = re.findall(r"^```(python|sql)\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
-MODULES = {text.splitlines()[0].removeprefix("# "): text for language, text in BLOCKS if language == "python"}
+PAGES = ("services", "poolers", "testing", "lists", "search", "attachments", "provider_keys")
+BLOCKS = [
+    (page, language, text)
+    for page in PAGES
+    for language, text in re.findall(
+        r"^```(python|sql)\n(.*?)^```$", (ROOT / "docs" / f"{page}.md").read_text("utf-8"), re.MULTILINE | re.DOTALL
+    )
+]
+MODULES = {text.splitlines()[0].removeprefix("# "): text for _, language, text in BLOCKS if language == "python"}
 
 
-def test_the_service_of_the_page_passes_its_tests(pytester: pytest.Pytester) -> None:
+def test_the_service_of_the_pages_passes_its_tests(pytester: pytest.Pytester) -> None:
     for name, text in MODULES.items():
         (pytester.path / name).write_text(text)
-    run(pytester, "--import-mode=prepend").assert_outcomes(passed=3)
+    run(pytester, "--import-mode=prepend").assert_outcomes(passed=4)
 
 
-def test_the_service_of_the_page_is_typed(pytester: pytest.Pytester) -> None:
+def test_the_service_of_the_pages_is_typed(pytester: pytest.Pytester) -> None:
     for name, text in MODULES.items():
         if not name.startswith("test_"):
             (pytester.path / name).write_text(text.replace("from chat_schema", "from app"))  # as a checkout types it
@@ -56,7 +62,7 @@ def test_the_login_of_the_page_is_fit_and_its_table_shows_a_user_its_own(
     (tmp_path / "labels.py").write_text(MODULES["labels.py"])
     monkeypatch.syspath_prepend(tmp_path)
     labels: Any = importlib.import_module("labels")
-    login, policies = (text for language, text in BLOCKS if language == "sql")
+    login, policies = (text for page, language, text in BLOCKS if (page, language) == ("services", "sql"))
     administrator = sa.create_engine(migrated_url, poolclass=sa.NullPool)
     with administrator.begin() as connection:
         context = MigrationContext.configure(connection, opts={"include_object": include_object})

@@ -1,0 +1,1 @@
+"""The documentation: pages, and in ``generate`` the programs that write some of them."""
