@@ -43,9 +43,8 @@ LOOK = """
       'idx_attachments_message_id', 'idx_attachments_storage_key', 'idx_attachments_user_id')
 """
 
-BEFORE = """'users', 'tenants', 'tenant_users', 'tasks', 'chat_messages', 'chat_sessions', 'conversations',
-            'messages', 'brands', 'conversation_sessions', 'conversation_messages', 'provider_usage_stats',
-            'daily_message_volume'"""
+BEFORE = """'users', 'tenants', 'tenant_users', 'tasks', 'chat_messages', 'chat_sessions', 'conversations', 'messages',
+            'brands', 'conversation_sessions', 'conversation_messages', 'provider_usage_stats', 'daily_message_volume'"""  # noqa: E501  compared to the letter
 ADDED = "'attachments', 'feedback', 'shares', 'user_llm_providers', 'retention_rules', 'retention_holds'"
 
 
