@@ -7,6 +7,7 @@ import io
 import json
 import os
 import re
+import shlex
 import sys
 from argparse import SUPPRESS, ArgumentParser, Namespace, RawDescriptionHelpFormatter
 from collections.abc import Iterator, Sequence
@@ -22,14 +23,15 @@ from alembic.util import CommandError
 import alembic
 from alembic import command
 
-from . import database, retention, steering, verification, waiting
+from . import database, retention, verification, waiting
 from . import embedded as embedded_server
 from .destination import refuse_no_revision
+from .engine import control, deployments
 from .engine.json_log import as_line
 from .engine.progress import Progress
 from .options import Options
 from .output import checked_output
-from .project import PROJECT
+from .project import PROJECT, VERSIONS
 from .version_table import refuse_strangers
 
 
@@ -48,7 +50,7 @@ def plan(config: Config, to: str = "head", as_json: bool = False) -> None:
     refuse_no_revision(script, to)
     where = ""
     try:
-        if Path(script.dir).resolve() == (database.project_folder() / "alembic").resolve():
+        if _is_ours(script):
             options = Options.parse(_x_arguments(config))
             with _connected(config, whoever_owns_it=True) as connection:
                 planned = planning.make(connection, script, to, options)
@@ -122,29 +124,55 @@ def lint(config: Config, files: Sequence[str] = (), ignore: Sequence[str] | None
 
 def status(config: Config, as_json: bool = False, watch: bool = False) -> None:
     """Show where the database stands, what a deployment does there and what it waits for; --watch: once a second."""
-    head = ScriptDirectory.from_config(config).get_current_head()
-    with _connected(config) as connection, suppress(KeyboardInterrupt) if watch else nullcontext():
-        for told in steering.told(connection, head, as_json=as_json, watch=watch):
+    head = ", ".join(ScriptDirectory.from_config(config).get_heads()) or None
+    with _deployments(config) as all_of, suppress(KeyboardInterrupt) if watch else nullcontext():
+        for told in deployments.told(all_of, head, as_json=as_json, watch=watch):
             print(told, flush=True)
 
 
 def pause(config: Config) -> None:
     """Pause the deployment that runs, and each that is started, until `chat-schema resume`; clients notice nothing."""
-    with _connected(config) as connection:
-        print(steering.pause(connection))
+    with _deployments(config) as all_of:
+        for each in all_of:
+            print(each.pause())
 
 
 def resume(config: Config) -> None:
     """Let a paused deployment go on."""
-    with _connected(config) as connection:
-        print(steering.resume(connection))
+    with _deployments(config) as all_of:
+        for each in all_of:
+            print(each.resume())
 
 
 def throttle(config: Config, share: str) -> None:
     """Let backfills work a share of the time, in percent, one worker at a time; `off` takes it back."""
-    percent = steering.percent(share)
-    with _connected(config) as connection:
-        print(steering.throttle(connection, percent))
+    percent = control.percent(share)
+    with _deployments(config) as all_of:
+        for each in all_of:
+            print(each.throttle(percent))
+
+
+@contextmanager
+def _deployments(config: Config) -> Iterator[list[deployments.Deployments]]:
+    """Yield those of our chain, or of the project that -c names."""
+    if _is_ours(ScriptDirectory.from_config(config)):
+        with _connected(config) as connection:
+            yield [deployments.Deployments(connection, VERSIONS, PROJECT, "chat-schema")]
+        return
+    with database.explained_errors(), deployments.of_project(config, _words(config)) as all_of:
+        yield all_of
+
+
+def _is_ours(script: ScriptDirectory) -> bool:
+    return Path(script.dir).resolve() == (database.project_folder() / "alembic").resolve()
+
+
+def _words(config: Config) -> str:
+    """Return the beginning of this command, as it is typed for another one on the same project."""
+    given = getattr(config.cmd_opts, "config", None) or ()
+    files = [word for file in given for word in ("-c", str(file))]
+    section = ["-n", config.config_ini_section] if config.config_ini_section != "alembic" else []
+    return shlex.join(["chat-schema", *files, *section])
 
 
 def purge(config: Config, older_than: int | None = None, batch_size: int = 500, dry_run: bool = False) -> None:

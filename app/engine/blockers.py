@@ -11,16 +11,34 @@ import sqlalchemy as sa
 
 from .session import safe_search_path
 
+SESSION = r"""
+    a.pid,
+    coalesce(nullif(a.application_name, ''), '(no application_name)') AS application,
+    coalesce(a.state, a.backend_type, 'unknown state') AS state,
+    extract(epoch FROM pg_catalog.clock_timestamp() - coalesce(a.xact_start, a.backend_start))::float AS age,
+    pg_catalog.left(pg_catalog.regexp_replace(coalesce(a.query, ''), '\s+', ' ', 'g'), 120) AS query
+"""
+"""What is selected of the row ``a`` of pg_stat_activity for a :class:`Blocker`."""
+
 _BLOCKERS = sa.text(
-    """
-    SELECT a.pid,
-           coalesce(nullif(a.application_name, ''), '(no application_name)') AS application,
-           coalesce(a.state, a.backend_type, 'unknown state') AS state,
-           extract(epoch FROM clock_timestamp() - coalesce(a.xact_start, a.backend_start))::float AS age,
-           left(regexp_replace(coalesce(a.query, ''), '\\s+', ' ', 'g'), 120) AS query
+    f"""
+    SELECT {SESSION}
     FROM pg_catalog.pg_stat_activity AS a
     WHERE a.pid = ANY (pg_catalog.pg_blocking_pids(:waiting))
     ORDER BY age DESC
+    """
+)
+# An autovacuum worker is no role's session. That much every login may see; what the worker does is hidden.
+_VACUUMED = sa.text(
+    """
+    SELECT w.relation::regclass::text
+    FROM pg_catalog.pg_locks AS w
+    JOIN pg_catalog.pg_class AS c ON c.oid = w.relation AND c.relkind IN ('r', 'm')
+    JOIN pg_catalog.pg_locks AS h ON h.relation = w.relation AND h.database = w.database AND h.granted
+      AND h.mode = 'ShareUpdateExclusiveLock' AND h.pid = ANY (pg_catalog.pg_blocking_pids(:waiting))
+    JOIN pg_catalog.pg_stat_activity AS a ON a.pid = h.pid AND a.usesysid IS NULL
+    WHERE w.pid = :waiting AND w.locktype = 'relation' AND NOT w.granted
+      AND pg_catalog.has_table_privilege(c.oid, 'DELETE')
     """
 )
 
@@ -50,13 +68,15 @@ def blockers_of(connection: sa.Connection, pids: Collection[int]) -> list[Blocke
 
 
 class BlockerWatch:
-    """While entered, remember who blocks the backend ``waiting``; read :attr:`seen` afterwards.
+    """While entered, remember who blocks the backend ``waiting``; read :attr:`seen`, :attr:`vacuumed` afterwards.
 
     A second connection has to look during the wait: once ``lock_timeout`` has ended it, nobody blocks any more.
     """
 
     def __init__(self, engine: sa.Engine, waiting: int, interval: float) -> None:
         self.seen: dict[int, Blocker] = {}
+        self.vacuumed: set[str] = set()
+        """The tables, as SQL, that it waited for because autovacuum was at work on them."""
         self._engine = engine
         self._waiting = waiting
         self._interval = interval
@@ -85,6 +105,7 @@ class BlockerWatch:
                 while not self._stop.wait(self._interval):
                     for row in connection.execute(_BLOCKERS, {"waiting": self._waiting}):
                         self.seen[row.pid] = Blocker(*row)
+                    self.vacuumed.update(connection.scalars(_VACUUMED, {"waiting": self._waiting}))
         except sa.exc.DBAPIError:
             self._looks.set()  # the watch only explains; the wait it watches goes on or fails by itself
 

@@ -115,8 +115,13 @@ class Control:
         return _tried_again(write)
 
     def publish(self, connection: sa.Connection, status: Mapping[str, Any]) -> None:
-        """Write what the run says of itself; the table stands."""
-        self._put(connection, STATUS, status)
+        """Write what the run says of itself; whoever took the last wish back meanwhile has dropped the table."""
+        try:
+            self._put(connection, STATUS, status)
+        except DBAPIError as error:
+            if _state(error) not in _MADE_OR_GONE:
+                raise
+            self.write(connection, STATUS, status)
 
     def _put(self, connection: sa.Connection, name: str, value: Any) -> Wish:
         statement = sa.text(

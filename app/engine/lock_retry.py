@@ -11,7 +11,7 @@ import contextlib
 import logging
 import random
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import cast
 
 import sqlalchemy as sa
@@ -27,6 +27,7 @@ log = logging.getLogger("alembic.engine")
 
 _LOCK_ERRORS = {"55P03", "40P01"}  # lock_not_available, deadlock_detected
 _LONGEST_PAUSE = 5.0
+_DEADLOCK_TIMEOUT = sa.text("SELECT setting FROM pg_catalog.pg_settings WHERE name = 'deadlock_timeout'")  # in ms
 
 
 def is_lock_error(error: DBAPIError) -> bool:
@@ -49,6 +50,7 @@ def attempt(function: Callable[[], object], name: str, context: MigrationContext
     """
     deadline = time.monotonic() + options.lock_retry_for
     watch: BlockerWatch | None = None
+    vacuumed: Collection[str] = ()
     steering = steering_of(context)
     for number, pause in enumerate(pauses(), start=1):
         connection = cast(sa.Connection, context.connection)  # online, see revisions.py
@@ -58,6 +60,8 @@ def attempt(function: Callable[[], object], name: str, context: MigrationContext
                     BlockerWatch(connection.engine, backend_pid(connection), options.lock_timeout / 4)
                 )
             try:
+                if vacuumed:
+                    _take_from_autovacuum(connection, vacuumed, options)
                 function()
                 steering.waits_for(None)
                 return
@@ -68,6 +72,7 @@ def attempt(function: Callable[[], object], name: str, context: MigrationContext
                 transaction.rollback()
                 context._transaction = None
                 lost = error
+        vacuumed = sorted(watch.vacuumed) if watch else ()
         who = watch.describe() if watch else "looking who holds it"
         if watch and time.monotonic() + pause > deadline:
             raise CommandError(
@@ -78,6 +83,21 @@ def attempt(function: Callable[[], object], name: str, context: MigrationContext
         steering.waits_for(f"a lock held by {who}" if watch else "a lock")
         steering.sleep(pause)
         context._transaction = connection.begin()
+
+
+def _take_from_autovacuum(connection: sa.Connection, tables: Collection[str], options: Options) -> None:
+    """Lock ``tables`` as autovacuum does, which gives way to whoever waits for longer than ``deadlock_timeout``.
+
+    No attempt waits that long for a stronger lock, because clients would queue behind it. They do not queue behind this
+    one, and while it is held no other worker begins. One against wraparound does not give way.
+    """
+    patience = int(connection.scalar(_DEADLOCK_TIMEOUT) or 0) + 500
+    connection.exec_driver_sql(
+        f"SET LOCAL lock_timeout = '{patience}ms';"
+        + "".join(f" LOCK TABLE {table} IN SHARE UPDATE EXCLUSIVE MODE;" for table in tables)
+        + f" SET LOCAL lock_timeout = '{options.lock_timeout * 1000:.0f}ms'",
+        execution_options={"no_parameters": True},
+    )
 
 
 def backend_pid(connection: sa.Connection) -> int:

@@ -10,7 +10,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from .blockers import Blocker
+from .blockers import SESSION, Blocker
 from .deployer_lock import running_deployment
 from .operations.registry import literal
 from .options import Options
@@ -156,12 +156,8 @@ def _not_owned(connection: sa.Connection, locks: Sequence[Lock]) -> Iterator[Obs
 
 
 _HELD = sa.text(
-    """
-    SELECT n.nspname || '.' || c.relname AS name, pg_catalog.replace(l.mode, 'Lock', '') AS mode, l.pid,
-           coalesce(nullif(a.application_name, ''), '(no application_name)') AS application,
-           coalesce(a.state, a.backend_type, 'unknown state') AS state,
-           extract(epoch FROM pg_catalog.clock_timestamp() - a.xact_start)::float AS age,
-           pg_catalog.left(pg_catalog.regexp_replace(coalesce(a.query, ''), '\\s+', ' ', 'g'), 120) AS query,
+    f"""
+    SELECT {SESSION}, n.nspname || '.' || c.relname AS name, pg_catalog.replace(l.mode, 'Lock', '') AS mode,
            l.virtualtransaction AS transaction,
            (SELECT p.gid FROM pg_catalog.pg_prepared_xacts AS p
             JOIN pg_catalog.pg_locks AS x ON x.locktype = 'transactionid' AND x.transactionid = p.transaction
@@ -173,7 +169,9 @@ _HELD = sa.text(
     LEFT JOIN pg_catalog.pg_stat_activity AS a ON a.pid = l.pid
     WHERE l.locktype = 'relation' AND l.granted AND n.nspname || '.' || c.relname = ANY (CAST(:names AS text[]))
       AND l.pid IS DISTINCT FROM pg_catalog.pg_backend_pid()
-      AND coalesce(a.backend_type, '') <> 'autovacuum worker'  -- it gives way
+      AND (l.pid IS NULL OR a.pid IS NOT NULL)  -- a session that has just ended holds nothing
+      -- autovacuum, which is no role's session, gives way
+      AND (l.pid IS NULL OR a.usesysid IS NOT NULL OR a.query LIKE '%(to prevent wraparound)')
     ORDER BY a.xact_start
     """
 )
@@ -272,11 +270,8 @@ def _lag(connection: sa.Connection, options: Options) -> Iterator[str]:
 
 
 _SNAPSHOTS = sa.text(
-    """
-    SELECT a.pid, coalesce(nullif(a.application_name, ''), '(no application_name)') AS application,
-           coalesce(a.state, 'unknown state') AS state,
-           extract(epoch FROM pg_catalog.clock_timestamp() - a.xact_start)::float AS age,
-           pg_catalog.left(pg_catalog.regexp_replace(coalesce(a.query, ''), '\\s+', ' ', 'g'), 120) AS query
+    f"""
+    SELECT {SESSION}
     FROM pg_catalog.pg_stat_activity AS a
     WHERE a.datname = pg_catalog.current_database() AND a.pid <> pg_catalog.pg_backend_pid()
       AND a.xact_start < pg_catalog.clock_timestamp() - interval '30 seconds' AND a.backend_type = 'client backend'

@@ -16,15 +16,15 @@ from typing import Any, cast
 
 import sqlalchemy as sa
 from alembic.config import Config
-from alembic.runtime.environment import EnvironmentContext
-from alembic.runtime.migration import MigrationContext, RevisionStep
+from alembic.runtime.migration import RevisionStep
 from alembic.script import Script, ScriptDirectory
 from alembic.util import CommandError
 
 from . import unfinished
+from .databases import Database, visit
 from .obstacles import BATCH, Lock, Obstacle, worth_knowing, would_stop
 from .options import Options
-from .project import Project, VersionTable, project_of
+from .project import Project, VersionTable
 from .statements import MODES, named
 from .written import Step, written
 
@@ -355,17 +355,10 @@ def of_project(config: Config, target: str, hooks: Hooks = Hooks()) -> Plan:
     script = ScriptDirectory.from_config(config)
     plans: list[Plan] = []
 
-    def planning(heads: tuple[str, ...], context: MigrationContext) -> list[Any]:
-        connection = cast(sa.Connection, context.connection)
-        options = context.opts.get("engine_options") or Options()
-        table = context.opts.get("version_table") or VersionTable.name
-        versions = VersionTable.found_by(connection, context.version_table_schema, table)
-        project, here = project_of(context), context.get_current_heads()
-        plans.append(make(connection, script, target, here, options, project, versions, hooks))
-        return []
+    def planning(at: Database) -> None:
+        plans.append(make(at.connection, script, target, at.heads, at.options, at.project, at.versions, hooks))
 
-    with EnvironmentContext(config, script, fn=planning, dont_mutate=True):
-        script.run_env()
+    visit(config, planning)
     if len(plans) != 1:
         raise CommandError(
             f"env.py has run the revisions of {len(plans)} databases, so there is no plan: it is made for one."

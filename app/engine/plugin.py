@@ -33,15 +33,16 @@ def setup(plugin: Plugin) -> None:
     """Register every operation under its name; what it does is imported when it is first called."""
     for module, names in OPERATIONS.items():
         for name in names:
-            _register(module, name)
+            register(f"{__package__}.operations.{module}", name)
 
 
-def _register(module: str, name: str) -> None:
+def register(module: str, name: str) -> None:
+    """Register the operation ``name`` of ``module``, which is imported when it is first called."""
+
     def proxy(cls: type[MigrateOperation], operations: Operations, *args: Any, **kwargs: Any) -> Any:
-        function = getattr(import_module(f"{__package__}.operations.{module}"), name)
-        return function(operations, *args, **kwargs)
+        return getattr(import_module(module), name)(operations, *args, **kwargs)
 
     proxy.__name__ = name
-    proxy.__doc__ = f"See :func:`app.engine.operations.{module}.{name}`."
+    proxy.__doc__ = f"See :func:`{module}.{name}`."
     holder = type(name, (MigrateOperation,), {name: classmethod(proxy)})
     Operations.register_operation(name)(holder)

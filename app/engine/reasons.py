@@ -43,18 +43,26 @@ _SLOTS = sa.text(
     ORDER BY held DESC
     """
 )
-# What was written since the end of the file that was archived last. Its name may also be that of a history.
+# The files of the log that are full and not archived: from the end of the one that was archived last, or from the first
+# one that failed where none was yet, to the file that is being written. The name may also be that of a history.
 _ARCHIVE = sa.text(
     """
     SELECT greatest(
-             (pg_catalog.pg_current_wal_lsn() - '0/0'::pg_lsn)
-             - ('x' || substr(a.last_archived_wal, 9, 8))::bit(32)::bigint * 4294967296::numeric
-             - (('x' || substr(a.last_archived_wal, 17, 8))::bit(32)::bigint + 1)
-               * pg_catalog.pg_size_bytes(pg_catalog.current_setting('wal_segment_size')),
+             pg_catalog.div(pg_catalog.pg_current_wal_lsn() - '0/0'::pg_lsn, w.size)
+             - ('x' || substr(a.name, 9, 8))::bit(32)::bigint * (4294967296 / w.size)
+             - ('x' || substr(a.name, 17, 8))::bit(32)::bigint
+             - a.archived,
              0
-           )::bigint
-    FROM pg_catalog.pg_stat_archiver AS a
-    WHERE pg_catalog.current_setting('archive_mode') <> 'off' AND a.last_archived_wal ~ '^[0-9A-F]{24}'
+           )::bigint * w.size AS held
+    FROM (
+      SELECT coalesce(s.last_archived_wal, s.last_failed_wal) AS name,
+             (s.last_archived_wal IS NOT NULL)::int AS archived
+      FROM pg_catalog.pg_stat_archiver AS s
+    ) AS a
+    CROSS JOIN (
+      SELECT pg_catalog.pg_size_bytes(pg_catalog.current_setting('wal_segment_size')) AS size
+    ) AS w
+    WHERE pg_catalog.current_setting('archive_mode') <> 'off' AND a.name ~ '^[0-9A-F]{24}'
     """
 )
 _SIZE = sa.text("SELECT pg_catalog.pg_database_size(pg_catalog.current_database())")

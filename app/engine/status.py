@@ -53,11 +53,13 @@ class Status:
 
     @property
     def state(self) -> str:
-        """One word for it."""
+        """One word for it: idle, running, waiting, pausing (asked to, and still at work) or paused."""
         if self.deployer is None:
             return "paused" if self.pause else "idle"
         if self.run is not None and self.run["state"] == "paused":
             return "paused"
+        if self.pause is not None:
+            return "pausing"
         return "waiting" if self.blockers or (self.run is not None and self.run["state"] == "waiting") else "running"
 
     def as_json(self) -> dict[str, Any]:
@@ -90,7 +92,8 @@ class Status:
         told += self._about_run()
         told += [f"blocked by  {blocker}" for blocker in self.blockers]
         if self.pause is not None:
-            told.append(f"paused      {self.pause}")
+            after = ", after what cannot be left halfway" if self.state == "pausing" else ""
+            told.append(f"paused      {self.pause}{after}")
         if self.throttle is not None:
             told.append(f"throttled   to {self.throttle.value} % of the time, {self.throttle}")
         return told + [f"hidden      {what}" for what in self.hidden]
@@ -120,10 +123,10 @@ class Status:
         return f", {run['rate']:,.0f}/s, {_duration(run['seconds_left'])} left"
 
 
-def status(connection: sa.Connection, versions: VersionTable, space: int, command: str) -> Status:
+def status(connection: sa.Connection, versions: VersionTable, space: int, words: str) -> Status:
     """Return what ``connection`` can see of the chain of ``versions``, whose deployers lock in ``space``.
 
-    Leaves no transaction open.
+    ``words`` are what is typed in front of ``status``. Leaves no transaction open.
     """
     control = Control.beside(connection, versions)
     hidden = []
@@ -147,7 +150,7 @@ def status(connection: sa.Connection, versions: VersionTable, space: int, comman
     blockers = tuple(each for each in blockers_of(connection, pids) if each.pid not in pids)
     build = connection.execute(_BUILD, {"pids": pids}).mappings().first()
     if pids and not connection.scalar(_SEES_SESSIONS):
-        hidden.append(f"what other logins do, which may block it: GRANT pg_monitor TO the login of `{command} status`")
+        hidden.append(f"what other logins do, which may block it: GRANT pg_monitor TO the login of `{words} status`")
     connection.rollback()
     throttle = wishes.get(THROTTLE)
     return Status(

@@ -199,6 +199,8 @@ class Steering:
         stood = control.stands(connection)
         if stood:
             self.obey(control.read(connection))
+            if self.is_paused:  # and says so before anybody can ask
+                control.publish(connection, self.status())
         if self._metrics:
             self._metrics.write(self.status())
         reporter = _Reporter(self, connection.engine, control, options, project, stood=stood)
@@ -337,15 +339,13 @@ class _Reporter:
         with self._connected() as connection:
             written, said = 0.0, None
             while True:
-                if not self._stands:
-                    self._control.make(connection)
-                    self._stands = True
                 self._steering.obey(self._control.read(connection))
                 status = self._steering.status()
                 now = time.monotonic()
                 urgent = (status["state"], status["acknowledged"], status["revision"])
                 if urgent != said or now - written >= _WRITE_EVERY:
                     self._control.publish(connection, status)
+                    self._stands = True
                     self._steering.write_metrics()
                     written, said = now, urgent
                 self._failed = False

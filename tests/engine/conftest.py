@@ -70,6 +70,21 @@ class Project:
         with self.alembic(*arguments) as run:
             return run.fails()
 
+    def steer(self, *words: str, status: int = 0) -> str:
+        """Run ``chat-schema <words>`` in the folder, which must end with ``status``; return what it printed."""
+        environment = {name: value for name, value in os.environ.items() if name != "DATABASE_URL"}
+        done = subprocess.run(
+            [sys.executable, "-m", "chat_schema", *words],
+            cwd=self.folder,
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == status, done.stdout + done.stderr
+        assert "Traceback" not in done.stderr, done.stderr
+        return done.stderr if status else done.stdout
+
     def script(self, *arguments: str) -> str:
         """Return the script that ``alembic <arguments> --sql`` writes."""
         written = subprocess.run(

@@ -6,7 +6,10 @@ import contextlib
 import io
 import json
 import os
+import re
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from unittest import mock
@@ -15,13 +18,17 @@ import psycopg
 import pytest
 
 from alembic import command
+from app import database
 from app.catalog import Snapshot
 from app.cli import main
+from app.engine import deployments
+from app.project import PROJECT, VERSIONS
 from tests.conftest import alembic_config
 from tests.database.conftest import login
 from tests.live.application import Application
 from tests.live.command_line import Run, alembic, connect, value, wait_for
 from tests.live.conftest import MESSAGES, USERS, fill, locked_message, snapshot
+from tests.postgres_binaries import ROOT
 
 TINY = ("batch-time=1ms", "lock-timeout=50ms")
 ONE_OR_TWO = pytest.mark.parametrize("workers", [1, 2])
@@ -144,6 +151,97 @@ def test_a_pause_before_a_run_holds_its_first_revision(old_url: str, client: psy
         chat_schema(old_url, "resume")
         upgrade.succeeds()
     assert chat_schema(old_url, "resume") == "Nothing was paused.\n"
+
+
+def test_a_run_that_begins_with_a_pause_is_never_said_to_be_running(old_url: str) -> None:
+    chat_schema(old_url, "pause")
+    seen = list[object]()
+    with alembic(old_url, "upgrade", "head") as upgrade:
+        while seen.count("paused") < 5:
+            now = status(old_url)
+            if now["deployment"] is not None:
+                seen.append(now["state"])
+            assert upgrade.goes_on, upgrade.output
+        chat_schema(old_url, "resume")
+        upgrade.succeeds()
+    assert set(seen) <= {"pausing", "paused"}
+
+
+def test_a_pause_during_an_index_build_is_obeyed_after_it_and_says_so(
+    old_url: str, client: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(deployments, "_PATIENCE", 0.5)
+    with connect(old_url, application_name="report") as report:
+        report.execute("BEGIN ISOLATION LEVEL REPEATABLE READ")
+        report.execute("SELECT FROM tasks")  # a build waits for its end, and whoever comes after the build does not
+        with alembic(old_url, "upgrade", "head") as upgrade:
+            building = "SELECT true FROM pg_stat_progress_create_index WHERE phase LIKE 'waiting for%'"
+            wait_for(lambda: value(client, building), "the build to wait", lambda: upgrade.output)
+            said = chat_schema(old_url, "pause")
+            assert "is in the middle of revision 0034, which cannot be left halfway: it pauses after it" in said
+            assert (seen := status(old_url))["state"] == "pausing"
+            assert "idx_chat_messages_conv" in str(seen["index"])
+            told = chat_schema(old_url, "status")
+            assert "deployment  pausing: pid " in told
+            assert ", after what cannot be left halfway\n" in told
+            report.execute("ROLLBACK")
+            wait_for(lambda: status(old_url)["state"] == "paused", "the run to pause")
+            assert status(old_url)["revisions"] == ["0034"]
+            assert "0034 -> 0035" not in upgrade.output
+            chat_schema(old_url, "resume")
+            upgrade.succeeds()
+
+
+@contextmanager
+def watching(url: str, *words: str) -> Iterator[subprocess.Popen[str]]:
+    """Start ``chat-schema status --watch``; what it prints is read line by line."""
+    with subprocess.Popen(
+        [sys.executable, "-m", "chat_schema", "status", "--watch", *words],
+        cwd=ROOT,
+        env={**os.environ, "DATABASE_URL": url},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as watch:
+        try:
+            yield watch
+        finally:
+            watch.kill()
+
+
+def ended(watch: subprocess.Popen[str]) -> int:
+    """Press Ctrl-C and return its exit status; whatever it was, nobody wants to read a traceback."""
+    watch.send_signal(signal.SIGINT)
+    said = watch.communicate(timeout=60)[1]
+    assert "Traceback" not in said, said
+    return watch.returncode
+
+
+def test_watching_shows_the_status_anew_until_it_is_interrupted(old_url: str) -> None:
+    with watching(old_url, "--json") as watch:
+        assert watch.stdout
+        seen = json.loads(watch.stdout.readline())
+        assert (seen["state"], seen["paused"]) == ("idle", None)
+        chat_schema(old_url, "pause")
+        states = (json.loads(line)["state"] for line in watch.stdout)
+        assert next(state for state in states if state != "idle") == "paused"
+        assert ended(watch) == 0
+
+
+def test_what_is_watched_is_a_line_in_a_log_and_a_screen_in_a_terminal(old_url: str) -> None:
+    with watching(old_url) as watch:
+        assert watch.stdout
+        line = re.compile(r"\d\d:\d\d:\d\dZ revision 0031; deployment none is running\n")
+        assert line.fullmatch(watch.stdout.readline())
+        assert line.fullmatch(watch.stdout.readline())
+        assert ended(watch) == 0
+    with (
+        mock.patch.object(sys.stdout, "isatty", return_value=True),
+        database.connect(database.parse_url(old_url)) as connection,
+    ):
+        ours = deployments.Deployments(connection, VERSIONS, PROJECT, "chat-schema")
+        screen = next(deployments.told([ours], "0099", as_json=False, watch=True))
+    assert screen == "\x1b[H\x1b[Jhead        0099\nrevision    0031\ndeployment  none is running"
 
 
 def test_a_revision_that_waits_for_a_lock_can_be_paused(old_url: str, client: psycopg.Connection) -> None:

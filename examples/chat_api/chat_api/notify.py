@@ -1,6 +1,7 @@
 """Live updates from the database, opt-in: triggers that announce each write of a conversation or message by NOTIFY.
 
     python -m chat_api.notify install     # as the tables' owner (DATABASE_URL); then restart the services
+    python -m chat_api.notify waiting     # how many changes no service has read yet, by tenant
     python -m chat_api.notify remove
     python -m chat_api.notify realtime    # on Supabase, instead: conversations and messages join supabase_realtime
 
@@ -43,11 +44,12 @@ CHANGES = sa.text(
 )
 # A change that every listener has had time to read: its transaction had ended when the horizon was drawn, a while ago.
 SWEEP = sa.text("DELETE FROM chat_api.changes WHERE transaction < CAST(CAST(:horizon AS text) AS xid8)")
+WAITING = sa.text("SELECT tenant_id, count(*) AS changes FROM chat_api.changes GROUP BY 1 ORDER BY 2 DESC, 1")
 HORIZON = sa.text("SELECT pg_catalog.pg_snapshot_xmin(pg_catalog.pg_current_snapshot())::text")
 
 
-def install(connection: sa.Connection) -> None:
-    """Upgrade the service's own chain to its head: table and triggers, retried while a lock is not free.
+def install(connection: sa.Connection, revision: str = "head") -> None:
+    """Upgrade the service's own chain: table, triggers and index; what they wait for blocks nobody.
 
     Raises :class:`alembic.util.CommandError` where somebody else owns a schema chat_api, and could read what is written
     there.
@@ -61,7 +63,17 @@ def install(connection: sa.Connection) -> None:
             "There is a schema chat_api that belongs to another role, who could read what every user does, so nothing "
             "was changed. Have its owner or an administrator drop or rename it."
         )
-    command.upgrade(_chain(connection), "head")
+    command.upgrade(_chain(connection), revision)
+
+
+def waiting(connection: sa.Connection) -> list[tuple[str, int]]:
+    """Return how many changes wait, by tenant, the most first; services that listen leave none for more than minutes.
+
+    Raises :class:`alembic.util.CommandError` where nothing is announced.
+    """
+    if not connection.scalar(INSTALLED):
+        raise CommandError("Nothing is announced here, so nothing waits. Run `install` first.")
+    return [(str(row.tenant_id or "personal"), row.changes) for row in connection.execute(WAITING)]
 
 
 def remove(connection: sa.Connection) -> None:
@@ -103,7 +115,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m chat_api.notify", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("command", choices=("install", "remove", "realtime"))
+    parser.add_argument("command", choices=("install", "waiting", "remove", "realtime"))
     asked = parser.parse_args().command
     try:
         with database.explained_errors(), database.database_url() as url, database.connect(url) as connection:
@@ -113,6 +125,9 @@ def main() -> None:
             elif asked == "install":
                 install(connection)
                 print("Installed: every write is announced. Restart the services.")
+            elif asked == "waiting":
+                for tenant, changes in waiting(connection):
+                    print(f"{changes:>9,} {tenant}")
             else:
                 remove(connection)
                 print("Removed. Restart the services.")

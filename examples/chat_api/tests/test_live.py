@@ -6,6 +6,7 @@ import contextlib
 import json
 import subprocess
 import sys
+import threading
 import time
 import uuid
 from collections.abc import Iterator
@@ -221,6 +222,61 @@ def test_a_role_that_has_no_part_in_it_writes_unannounced(chat: Running, strange
     assert len(ann.sees()) == 1
 
 
+def test_changes_from_before_the_column_get_their_tenant_while_services_write(
+    server: embedded.Server, chat: Running
+) -> None:
+    """Several batches of them, a writer beside them, and then the trigger; a conversation that is gone has none."""
+    ann = chat.person()
+    tenant = chat.tenant("Acme", ann)
+    with database.connect(server.url()) as connection:
+        try:
+            notify.install(connection, "01")
+            chat.owner.execute("DELETE FROM chat_api.changes")
+            shared = chat.owner.execute(
+                "INSERT INTO conversations (user_id, tenant_id) VALUES (%s, %s) RETURNING id", [ann.user_id, tenant]
+            ).fetchone()
+            assert shared
+            chat.owner.execute(
+                "INSERT INTO chat_api.changes (transaction, conversation_id, kind, user_id)"
+                " SELECT n::text::xid8, CASE n % 2 WHEN 0 THEN %s ELSE gen_random_uuid() END, 'changed', %s"
+                " FROM generate_series(4, 2003) AS n",
+                [shared[0], ann.user_id],
+            )
+            with writing(chat, ann, tenant) as written:
+                notify.install(connection)
+            counts = dict(notify.waiting(connection))
+        finally:
+            connection.rollback()
+            notify.remove(connection)
+    assert written
+    assert counts == {str(tenant): 1000 + 1 + len(written), "personal": 1000}
+
+
+@contextlib.contextmanager
+def writing(chat: Running, person: Person, tenant: uuid.UUID) -> Iterator[list[uuid.UUID]]:
+    """Let somebody begin conversations of a tenant meanwhile; yield them, complete when it is over."""
+    begun: list[uuid.UUID] = []
+    stop = threading.Event()
+
+    def write() -> None:
+        with psycopg.connect(chat.owner.info.dsn, autocommit=True) as writer:
+            while not stop.wait(0.005):
+                row = writer.execute(
+                    "INSERT INTO conversations (user_id, tenant_id) VALUES (%s, %s) RETURNING id",
+                    [person.user_id, tenant],
+                ).fetchone()
+                assert row
+                begun.append(row[0])
+
+    with ThreadPoolExecutor(1) as pool:
+        writer = pool.submit(write)
+        try:
+            yield begun
+        finally:
+            stop.set()
+            writer.result()
+
+
 @pytest.mark.usefixtures("installed")
 def test_listeners_delete_what_all_of_them_have_read(chat: Running, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(live, "SWEEP_SECONDS", 0.1)
@@ -289,7 +345,7 @@ def test_installing_goes_on_once_a_writer_is_out_of_its_way(
             person.begins()
             writer.rollback()
             installing.result()
-        assert chat.owner.execute("SELECT version_num FROM chat_api.alembic_version").fetchall() == [("01",)]
+        assert chat.owner.execute("SELECT version_num FROM chat_api.alembic_version").fetchall() == [("04",)]
         assert "lock not free" in caplog.text
     finally:
         with database.connect(server.url()) as connection:
