@@ -229,6 +229,9 @@ def test_changes_from_before_the_column_get_their_tenant_while_services_write(
     ann = chat.person()
     tenant = chat.tenant("Acme", ann)
     with database.connect(server.url()) as connection:
+        with pytest.raises(CommandError, match="Nothing is announced here"):
+            notify.waiting(connection)
+        connection.rollback()
         try:
             notify.install(connection, "01")
             chat.owner.execute("DELETE FROM chat_api.changes")
@@ -238,13 +241,15 @@ def test_changes_from_before_the_column_get_their_tenant_while_services_write(
             assert shared
             chat.owner.execute(
                 "INSERT INTO chat_api.changes (transaction, conversation_id, kind, user_id)"
-                " SELECT n::text::xid8, CASE n % 2 WHEN 0 THEN %s ELSE gen_random_uuid() END, 'changed', %s"
-                " FROM generate_series(4, 2003) AS n",
+                " SELECT (n + 1000000000)::text::xid8, CASE n %% 2 WHEN 0 THEN %s ELSE gen_random_uuid() END,"
+                " 'changed', %s FROM generate_series(1, 2000) AS n",
                 [shared[0], ann.user_id],
             )
             with writing(chat, ann, tenant) as written:
                 notify.install(connection)
             counts = dict(notify.waiting(connection))
+            built = "SELECT indisvalid FROM pg_index WHERE indexrelid = 'chat_api.idx_changes_tenant_id'::regclass"
+            assert chat.owner.execute(built.encode()).fetchone() == (True,)
         finally:
             connection.rollback()
             notify.remove(connection)
