@@ -13,7 +13,8 @@ from __future__ import annotations
 import hashlib
 import secrets
 from collections.abc import Sequence
-from datetime import datetime
+from dataclasses import asdict, dataclass
+from datetime import date, datetime, timedelta
 from decimal import Decimal
 from typing import Any, NamedTuple
 from uuid import UUID, uuid4
@@ -23,6 +24,7 @@ from sqlalchemy import (
     BigInteger,
     Boolean,
     ColumnElement,
+    Date,
     DateTime,
     Double,
     FunctionElement,
@@ -37,6 +39,7 @@ from sqlalchemy import (
     column,
     func,
     literal,
+    literal_column,
     select,
     tuple_,
     update,
@@ -45,7 +48,17 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import InstrumentedAttribute, aliased
 from sqlalchemy.sql.dml import ReturningInsert, ReturningUpdate
 
-from .models import Attachment, Conversation, ConversationMessage, Feedback, Message, MessageRole, Rating, Share
+from .models import (
+    Attachment,
+    Conversation,
+    ConversationMessage,
+    Feedback,
+    Message,
+    MessageRole,
+    MessageStatus,
+    Rating,
+    Share,
+)
 
 
 class ConversationPosition(NamedTuple):
@@ -297,6 +310,24 @@ def switch_branch(conversation_id: UUID, user_id: UUID, message_id: UUID) -> Ret
     return _mark(conversation_id, user_id, head_message_id=func.chat_internal.latest_leaf(conversation_id, message_id))
 
 
+@dataclass(frozen=True, kw_only=True)
+class Generation:
+    """Which model wrote a reply, and what it took. None is not known.
+
+    Tokens from the cache are among the input, those of reasoning among the output. ``cost_usd`` is in US dollars.
+    """
+
+    provider: str | None = None
+    model: str | None = None
+    finish_reason: str | None = None
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    cached_tokens: int | None = None
+    reasoning_tokens: int | None = None
+    cost_usd: Decimal | None = None
+    latency_ms: int | None = None
+
+
 def append_message(
     conversation_id: UUID,
     user_id: UUID,
@@ -307,6 +338,9 @@ def append_message(
     tool_calls: list[Any] | None = None,
     metadata: dict[str, Any] | None = None,
     instead_of: UUID | None = None,
+    status: MessageStatus = "complete",
+    parts: list[Any] | None = None,
+    generation: Generation | None = None,
 ) -> ReturningInsert[Message]:
     """Return the INSERT of one message that happens once however often it is sent.
 
@@ -316,8 +350,14 @@ def append_message(
 
     It continues the branch that is shown. ``instead_of`` is a message that it takes the place of: a question that was
     edited, a reply that was made again. Both stay, each the beginning of its branch, and the new one is shown.
+
+    A reply that takes its time begins with ``status="streaming"``, and :func:`write_reply` ends it. ``parts`` is what
+    it is made of beside its plain text: tool calls and their results, files, reasoning.
     """
     row = _row(conversation_id, user_id, role, content, key, tool_calls, metadata)
+    if status != "complete":
+        row[Message.status] = status
+    row |= _made(parts, generation)
     if instead_of is not None:
         row[Message.id] = uuid4()  # its own parent where it takes the place of a first message
         row[Message.parent_id] = func.coalesce(
@@ -336,19 +376,123 @@ def append_turn(
     reply_role: MessageRole = "assistant",
     tool_calls: list[Any] | None = None,
     metadata: dict[str, Any] | None = None,
+    parts: list[Any] | None = None,
+    generation: Generation | None = None,
 ) -> ReturningInsert[Message]:
     """Return the INSERT of a user's message and the reply to it, in this order, that happens once.
 
-    ``key`` is the client's choice for the turn; the reply's is :func:`reply_key` of it. ``tool_calls`` and ``metadata``
-    are the reply's. Yields both Messages, as stored first. Where the reply takes its time, the same turn is a pair:
-    :func:`append_message` with ``key`` in one transaction, with ``reply_key(key)`` in a later one; sent again by
-    whichever way, it stays one turn. Fewer than two Messages: the key belongs to another conversation of this user,
-    roll back. Index: idx_messages_user_id_idempotency_key.
+    ``key`` is the client's choice for the turn; the reply's is :func:`reply_key` of it. ``tool_calls``, ``metadata``,
+    ``parts`` and ``generation`` are the reply's. Yields both Messages, as stored first. Where the reply takes its time,
+    the same turn is a pair: :func:`append_message` with ``key`` in one transaction, with ``reply_key(key)`` in a later
+    one; sent again by whichever way, it stays one turn. Fewer than two Messages: the key belongs to another
+    conversation of this user, roll back. Index: idx_messages_user_id_idempotency_key.
     """
+    made = _made(parts, generation)
     return _append(
-        _row(conversation_id, user_id, "user", question, key),
-        _row(conversation_id, user_id, reply_role, reply, reply_key(key), tool_calls, metadata),
+        _row(conversation_id, user_id, "user", question, key) | dict.fromkeys(made),
+        _row(conversation_id, user_id, reply_role, reply, reply_key(key), tool_calls, metadata) | made,
     )
+
+
+def write_reply(
+    conversation_id: UUID,
+    user_id: UUID,
+    message_id: UUID,
+    content: str,
+    *,
+    status: MessageStatus = "complete",
+    error: dict[str, Any] | None = None,
+    tool_calls: list[Any] | None = None,
+    parts: list[Any] | None = None,
+    generation: Generation | None = None,
+) -> ReturningUpdate[Message]:
+    """Return the UPDATE that stores a reply which is streaming: whole, or with ``status="streaming"`` so far.
+
+    Yields the Message, or none where it is not streaming any more: somebody else has ended it, or it is gone, so stop
+    writing. ``tool_calls`` and ``parts`` that are None stay as they are. Index: messages_pkey.
+    """
+    m = Message
+    values = {m.content: content, m.status: status, m.error: error} | _made(parts, generation)
+    if tool_calls is not None:
+        values[m.tool_calls] = tool_calls
+    found = update(m).where(m.id == message_id, m.conversation_id == conversation_id, m.user_id == user_id)
+    return found.where(m.status == literal_column("'streaming'")).values(values).returning(m)
+
+
+def interrupt_streaming(older_than: timedelta, *, limit: int = 1000) -> ReturningUpdate[UUID, UUID, UUID]:
+    """Return the UPDATE that marks replies as interrupted which began ``older_than`` ago and still are streaming.
+
+    For the service, under ``acting_as_service``: so it finds what died with its process, whoever's it is. Give more
+    time than a reply may take. Yields (message id, conversation id, user id), the oldest first ``limit`` of them: fewer
+    were the last. Those that somebody writes at this moment are left out. Index: idx_messages_streaming.
+    """
+    m = Message
+    dead = (
+        select(m.id)
+        .where(m.status == literal_column("'streaming'"), m.created_at < func.now() - older_than)
+        .order_by(m.created_at)
+        .limit(limit)
+        .with_for_update(skip_locked=True)
+        .cte("dead")
+    )
+    marked = update(m).where(m.id == dead.c.id).values(status="interrupted")
+    return marked.returning(m.id, m.conversation_id, m.user_id)
+
+
+class DailyUsage(NamedTuple):
+    """What one model did for one user in one tenant (None: personal) on one day of UTC.
+
+    A sum is None where nobody noted it; ``latency_ms`` is the average.
+    """
+
+    user_id: UUID
+    tenant_id: UUID | None
+    day: date
+    provider: str | None
+    model: str
+    messages: int
+    input_tokens: int | None
+    output_tokens: int | None
+    cached_tokens: int | None
+    reasoning_tokens: int | None
+    cost_usd: Decimal | None
+    latency_ms: Decimal | None
+
+
+def usage(
+    *,
+    user_id: UUID | None = None,
+    tenant_id: UUID | None = None,
+    since: datetime | None = None,
+    until: datetime | None = None,
+) -> Select[Any]:
+    """Return what models did, by user, tenant, day and model, the latest day first; ``DailyUsage(*row)`` names it.
+
+    It is the view ``message_usage`` of the replies from ``since`` on and before ``until``. A user gets its own rows
+    alone; the service names a user or a tenant. Indexes: idx_messages_user_id, idx_messages_tenant_usage.
+    """
+    m = Message
+    day = cast(func.timezone(literal_column("'UTC'"), m.created_at), Date).label("day")
+    told: list[Any] = [m.user_id, m.tenant_id, day, m.provider, m.model]
+    sums: list[Any] = [
+        func.count().label("messages"),
+        func.sum(m.input_tokens).label("input_tokens"),
+        func.sum(m.output_tokens).label("output_tokens"),
+        func.sum(m.cached_tokens).label("cached_tokens"),
+        func.sum(m.reasoning_tokens).label("reasoning_tokens"),
+        func.sum(m.cost_usd).label("cost_usd"),
+        func.avg(m.latency_ms).label("latency_ms"),
+    ]
+    found = select(*told, *sums).where(m.model.is_not(None)).group_by(*told)
+    if user_id is not None:
+        found = found.where(m.user_id == user_id)
+    if tenant_id is not None:
+        found = found.where(m.tenant_id == tenant_id)
+    if since is not None:
+        found = found.where(m.created_at >= since)
+    if until is not None:
+        found = found.where(m.created_at < until)
+    return found.order_by(day.desc(), m.model, m.provider, m.user_id, m.tenant_id)
 
 
 def reply_key(key: str) -> str:
@@ -374,6 +518,13 @@ def _row(
         Message.tool_calls: tool_calls,
         Message.metadata_: metadata or {},
     }
+
+
+def _made(parts: list[Any] | None, generation: Generation | None) -> dict[Any, Any]:
+    made: dict[Any, Any] = {} if parts is None else {Message.parts: parts}
+    if generation is not None:
+        made |= {getattr(Message, name): value for name, value in asdict(generation).items()}
+    return made
 
 
 def _append(*rows: dict[Any, Any]) -> ReturningInsert[Message]:

@@ -7,7 +7,7 @@ from .conversation import Conversation
 from .creative_session import Brand, ConversationMessage, ConversationSession, SessionMessageRole
 from .feedback import Feedback, Rating
 from .llm_provider import UserLlmProvider
-from .message import Message, MessageRole
+from .message import Message, MessageRole, MessageStatus, PartType
 from .retention import RetentionHold, RetentionRule
 from .share import Share
 from .task import Task
@@ -29,6 +29,8 @@ __all__ = [
     "Feedback",
     "Message",
     "MessageRole",
+    "MessageStatus",
+    "PartType",
     "Rating",
     "RetentionHold",
     "RetentionRule",

@@ -16,12 +16,17 @@ from sqlalchemy import (
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from .base import Base
-from .types import CreatedAt, JsonArray, JsonObject, UserId, UuidPk, readable_times
+from .types import CreatedAt, JsonArray, JsonObject, Usd, UserId, UuidPk, readable_times
 
 if TYPE_CHECKING:
     from .conversation import Conversation
 
 MessageRole = Literal["user", "assistant", "agent", "system", "tool"]
+MessageStatus = Literal["streaming", "complete", "interrupted", "error"]
+PartType = Literal["text", "tool_call", "tool_result", "file", "reasoning"]
+
+# In strict mode an element that is no object has no type.
+_PARTS_OF_A_TYPE = f'strict $[*] ? (@.type like_regex "^({"|".join(get_args(PartType))})$")'
 
 
 class Message(Base):
@@ -49,9 +54,38 @@ class Message(Base):
     # Where a conversation has branches, a message that names none continues the active one, by a trigger. It is never
     # updated: a parent is there before its answers, so that no circle comes about.
     parent_id: Mapped[UUID | None] = mapped_column(server_default=FetchedValue())
+    # A reply is streaming from when it begins. It ends as complete, as error where there is no more of it, or as
+    # interrupted where its process ended: queries.interrupt_streaming() finds those that nobody writes any more.
+    status: Mapped[MessageStatus] = mapped_column(String(20), server_default="complete")
+    # What went wrong, as the application says it.
+    error: Mapped[JsonObject | None]
+    # Who wrote it and what it took. NULL: not known, or nobody but the user. The view message_usage sums them up.
+    provider: Mapped[str | None]
+    model: Mapped[str | None]
+    finish_reason: Mapped[str | None]
+    # Those from the cache are among the input, those of reasoning among the output.
+    input_tokens: Mapped[int | None]
+    output_tokens: Mapped[int | None]
+    cached_tokens: Mapped[int | None]
+    reasoning_tokens: Mapped[int | None]
+    cost_usd: Mapped[Usd | None]
+    latency_ms: Mapped[int | None]
+    # What the message is made of, in order, where that is more than text: objects with a `type`, each with what the
+    # application puts beside it. `content` is its plain text.
+    parts: Mapped[JsonArray | None]
 
     __table_args__ = (
         CheckConstraint(f"role IN {get_args(MessageRole)}", name="role"),
+        CheckConstraint(f"status IN {get_args(MessageStatus)}", name="status"),
+        CheckConstraint("jsonb_typeof(error) = 'object'", name="error"),
+        # NaN is greater than every number.
+        CheckConstraint(
+            "least(input_tokens, output_tokens, cached_tokens, reasoning_tokens, latency_ms) >= 0"
+            " AND cost_usd >= 0 AND cost_usd <> 'NaN'",
+            name="usage",
+        ),
+        # Those of a type are all of them.
+        CheckConstraint(f"jsonb_path_query_array(parts, '{_PARTS_OF_A_TYPE}', '{{}}', true) = parts", name="parts"),
         readable_times("created_at"),
         # Composite, so that a message never stands in another user's conversation.
         ForeignKeyConstraint(
@@ -69,7 +103,8 @@ class Message(Base):
         # A page of a conversation in order as its owner, to whose query the policy adds user_id; the cascade from
         # conversations, which deletes by both columns.
         Index("idx_messages_conversation_id", "conversation_id", "user_id", "created_at", "seq"),
-        # The latest messages of a user, among which search_messages() looks first; the cascade from users.
+        # The latest messages of a user, among which search_messages() looks first; queries.usage() of a user; the
+        # cascade from users.
         Index("idx_messages_user_id", "user_id", text("created_at DESC")),
         # The messages of a user with a word: search_messages().
         Index("idx_messages_search", text("chat_internal.search_terms(user_id, content)"), postgresql_using="gin"),
@@ -94,6 +129,15 @@ class Message(Base):
             "idempotency_key",
             unique=True,
             postgresql_where=text("idempotency_key IS NOT NULL"),
+        ),
+        # queries.interrupt_streaming(): replies that are being written, by their age.
+        Index("idx_messages_streaming", "created_at", postgresql_where=text("status = 'streaming'")),
+        # queries.usage() of a tenant, as the service.
+        Index(
+            "idx_messages_tenant_usage",
+            "tenant_id",
+            "created_at",
+            postgresql_where=text("tenant_id IS NOT NULL AND model IS NOT NULL"),
         ),
     )
 

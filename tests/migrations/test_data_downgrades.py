@@ -87,6 +87,14 @@ DESTROYED = {
         f"{ONE_MESSAGE} INSERT INTO shares (message_id, user_id, conversation_id, token_hash)"
         " SELECT id, user_id, conversation_id, sha256('a') FROM messages",
     ),
+    "0062": (
+        "3 notes on how messages came about",
+        "INSERT INTO conversations (user_id) VALUES ('{user}');"
+        "INSERT INTO messages (conversation_id, user_id, role, content, status, model, parts)"
+        " SELECT id, user_id, 'assistant', 'Hi', status, model, parts FROM conversations, (VALUES"
+        " ('complete', NULL, NULL), ('error', NULL, NULL), ('complete', 'acme-1', NULL),"
+        " ('complete', NULL, jsonb '[]')) AS n (status, model, parts)",
+    ),
     "0060": (
         "1 retention rules",
         "INSERT INTO retention_rules (keep) VALUES ('1 day');",

@@ -24,6 +24,7 @@ from app.models import (
     Feedback,
     Message,
     MessageRole,
+    MessageStatus,
     RetentionHold,
     RetentionRule,
     SessionMessageRole,
@@ -351,11 +352,12 @@ def test_a_parent_that_the_query_did_not_name_is_not_fetched(session: Session, c
     ("constraint", "roles"),
     [
         ("ck_messages_role", MessageRole),
+        ("ck_messages_status", MessageStatus),
         ("ck_tenant_users_role", TenantRole),
         ("ck_conversation_messages_role", SessionMessageRole),
     ],
 )
-def test_the_database_and_the_types_know_the_same_roles(session: Session, constraint: str, roles: object) -> None:
+def test_the_database_and_the_types_know_the_same_words(session: Session, constraint: str, roles: object) -> None:
     query = sa.text("SELECT pg_get_constraintdef(oid) FROM pg_constraint WHERE conname = :name")
     definition = session.scalars(query, {"name": constraint}).one()
     assert sorted(re.findall(r"'(\w+)'", definition)) == sorted(get_args(roles))

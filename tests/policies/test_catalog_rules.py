@@ -139,7 +139,7 @@ def test_every_view_reads_as_its_caller(shared_db: psycopg.Connection) -> None:
     views = shared_db.execute(
         f"SELECT relname, reloptions::text FROM pg_class WHERE relnamespace IN {SCHEMAS} AND relkind IN ('v', 'm')"
     ).fetchall()
-    names = ("chat_sessions", "provider_usage_stats", "daily_message_volume")
+    names = ("chat_sessions", "provider_usage_stats", "daily_message_volume", "message_usage")
     assert set(views) == {(name, "{security_invoker=true}") for name in names}
 
 

@@ -60,6 +60,7 @@ RELATIONS: dict[str, dict[str, set[str]]] = {
     },
     "public.provider_usage_stats": BOTH_READ,
     "public.daily_message_volume": BOTH_READ,
+    "public.message_usage": BOTH_READ,
     "chat_internal.alembic_version": {role: {"SELECT(version_num)"} for role in ("authenticated", "service_role")},
     "chat_internal.adopted": NOBODY,
     "chat_internal.adopted_ordinal_seq": NOBODY,

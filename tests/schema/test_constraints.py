@@ -2,11 +2,13 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 from uuid import UUID, uuid4
 
 import psycopg
 import pytest
 from psycopg import errors
+from psycopg.types.json import Jsonb
 
 from tests.schema.rows import Rows
 
@@ -121,6 +123,37 @@ class TestValues:
         for role in ("", "User", "director", "bot"):
             with refused(rows, errors.CheckViolation, "ck_messages_role"):
                 rows.message(conversation, role=role)
+
+    def test_how_a_message_came_about(self, rows: Rows, mine: UUID) -> None:
+        conversation = rows.conversation(mine)
+        for status in ("streaming", "complete", "interrupted", "error"):
+            rows.message(conversation, status=status)
+        rows.message(conversation, error=Jsonb({"detail": "No more of it."}), cost_usd="0.000001", input_tokens=0)
+        wrong: tuple[tuple[str, dict[str, Any]], ...] = (
+            ("ck_messages_status", {"status": "done"}),
+            ("ck_messages_error", {"error": Jsonb("No more of it.")}),
+            ("ck_messages_error", {"error": Jsonb(None)}),
+            *(
+                ("ck_messages_usage", {name: -1})
+                for name in ("input_tokens", "output_tokens", "cached_tokens", "reasoning_tokens", "latency_ms")
+            ),
+            ("ck_messages_usage", {"cost_usd": "-0.000001"}),
+            ("ck_messages_usage", {"cost_usd": "NaN"}),
+        )
+        for constraint, values in wrong:
+            with refused(rows, errors.CheckViolation, constraint):
+                rows.message(conversation, **values)
+
+    def test_every_part_of_a_message_is_an_object_of_a_known_type(self, rows: Rows, mine: UUID) -> None:
+        conversation = rows.conversation(mine)
+        types = ("text", "tool_call", "tool_result", "file", "reasoning")
+        for parts in ([], [{"type": each, "n": [1, {"type": "other"}]} for each in types]):
+            rows.message(conversation, parts=Jsonb(parts))
+        text = {"type": "text"}
+        for wrong in (text, "text", 1, None, ["text"], [text, {}], [text, {"type": "image"}], [{"type": None}],
+                      [text, [text]], [{"type": ["text"]}], [{"type": "text\n"}], [{"type": "a text"}]):  # fmt: skip
+            with refused(rows, errors.CheckViolation, "ck_messages_parts"):
+                rows.message(conversation, parts=Jsonb(wrong))
 
     def test_a_chat_message_has_whatever_role_it_has(self, rows: Rows, mine: UUID) -> None:
         for role in ("", "User", "a-role-name-that-is-longer-than-twenty-characters"):

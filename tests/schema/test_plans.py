@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -43,8 +43,9 @@ INSERT INTO conversations (user_id, tenant_id)
 UPDATE conversations AS c SET created_at = at, updated_at = at
   FROM (SELECT id, '2026-01-01'::timestamptz + row_number() OVER () * interval '1 minute' AS at FROM conversations) AS o
   WHERE o.id = c.id;
-INSERT INTO messages (conversation_id, user_id, tenant_id, role, content, created_at)
-  SELECT c.id, c.user_id, c.tenant_id, 'user', repeat('Hello ', 20), c.created_at + n * interval '1 second'
+INSERT INTO messages (conversation_id, user_id, tenant_id, role, content, created_at, model, input_tokens)
+  SELECT c.id, c.user_id, c.tenant_id, 'user', repeat('Hello ', 20), c.created_at + n * interval '1 second',
+         CASE n % 2 WHEN 0 THEN 'acme-1' END, CASE n % 2 WHEN 0 THEN n END
   FROM conversations AS c, generate_series(1, 3000) AS n
   WHERE n <= CASE WHEN c.id IN ('{LONG}', '{LONG_IN_TENANT}') THEN 3000 ELSE 5 END ORDER BY random();
 INSERT INTO chat_messages (conversation_id, user_id, tenant_id, role, content, created_at)
@@ -116,7 +117,7 @@ _OLD_CLIENTS: dict[str, tuple[str, tuple[object, ...]]] = {
 }
 
 
-def _numbered(statement: sa.Select[Any]) -> tuple[str, tuple[object, ...]]:
+def _numbered(statement: sa.Select[Any] | sa.Update) -> tuple[str, tuple[object, ...]]:
     compiled = statement.compile(dialect=numbered())
     return str(compiled), tuple(compiled.params[name] for name in compiled.positiontup or ())
 
@@ -137,6 +138,23 @@ LOOK_UPS: dict[str, tuple[str, tuple[object, ...]]] = {
     "the messages of a user": ("SELECT * FROM messages WHERE user_id = $1", (OTHER,)),
 }
 
+_SINCE, _UNTIL = (datetime(2026, 1, 1, 0, minute, tzinfo=UTC) for minute in (10, 20))
+_WITHIN = f"created_at >= '{_SINCE}' AND created_at < '{_UNTIL}'"
+# How many of the messages each may read: a user's own has no index but that of its messages, its questions among them.
+USAGES = {
+    "the usage of a user": (_numbered(queries.usage(user_id=OTHER)), f"user_id = '{OTHER}'"),
+    "the same by the view": (("SELECT * FROM message_usage WHERE user_id = $1", (OTHER,)), f"user_id = '{OTHER}'"),
+    "a user's in a span": (
+        _numbered(queries.usage(user_id=ME, since=_SINCE, until=_UNTIL)),
+        f"user_id = '{ME}' AND {_WITHIN}",
+    ),
+    "a tenant's in a span": (
+        _numbered(queries.usage(tenant_id=TENANT, since=_SINCE, until=_UNTIL)),
+        f"tenant_id = '{TENANT}' AND {_WITHIN}",
+    ),
+}
+ASKED = LISTINGS | SUMS | LOOK_UPS | {name: statement for name, (statement, _) in USAGES.items()}
+
 
 @pytest.fixture(scope="module")
 def filled(_shared_database: str, server: Any) -> Iterator[psycopg.Connection]:
@@ -151,7 +169,7 @@ def filled(_shared_database: str, server: Any) -> Iterator[psycopg.Connection]:
 
 def plan(connection: psycopg.Connection, statement: str, who: str, mode: str, me: UUID = ME) -> dict[str, Any]:
     """Return the plan of the statement as it ran, the second time: the first has filled caches of the catalog."""
-    text, values = (LISTINGS | SUMS | LOOK_UPS)[statement]
+    text, values = ASKED[statement]
     with connection.transaction():
         connection.execute(f"SET LOCAL plan_cache_mode = force_{mode}_plan")
         if who != "owner":
@@ -216,3 +234,37 @@ def test_a_look_up_reads_no_rows_of_others(filled: psycopg.Connection, look_up: 
     assert not {node["Node Type"] for node in read} & {"Seq Scan"}
     assert sum(node.get("Rows Removed by Filter", 0) for node in read) == 0
     assert buffers(found) <= 2 * buffers(plan(filled, look_up, "owner", mode, me=OTHER)) + 4
+
+
+@pytest.mark.parametrize("mode", ["custom", "generic"])
+@pytest.mark.parametrize("who", ["owner", "user", "service"])
+@pytest.mark.parametrize("usage", USAGES)
+def test_a_usage_reads_the_messages_of_its_user_tenant_and_span_alone(
+    filled: psycopg.Connection, usage: str, who: str, mode: str
+) -> None:
+    me = OTHER if "of a user" in usage or "view" in usage else ME
+    found = plan(filled, usage, who, mode, me=me)
+    assert found["Actual Rows"] >= 1
+    read = [node for node in nodes(found) if node.get("Relation Name") == "messages"]
+    own = f"user_id = '{me}' AND {_WITHIN}" if who == "user" and "tenant" in usage else USAGES[usage][1]
+    [[most]] = filled.execute(f"SELECT count(*) FROM messages WHERE {own}".encode()).fetchall()
+    assert 0 < sum(node["Actual Rows"] + node.get("Rows Removed by Filter", 0) for node in read) <= most
+    assert not {node["Node Type"] for node in read} & {"Seq Scan"}
+    assert buffers(found) <= 2 * buffers(plan(filled, usage, "owner", mode, me=me)) + 4
+
+
+@pytest.mark.parametrize("who", ["owner", "service"])
+def test_replies_that_died_are_found_by_their_own_index(filled: psycopg.Connection, who: str) -> None:
+    text, values = _numbered(queries.interrupt_streaming(timedelta(minutes=10)))
+    with filled.transaction(force_rollback=True):
+        filled.execute("SET LOCAL plan_cache_mode = force_generic_plan")
+        if who == "service":
+            filled.execute("SET LOCAL ROLE service_role")
+        filled.execute(f"PREPARE asked AS {text}".encode())
+        arguments = psycopg.sql.SQL(", ").join(map(psycopg.sql.Literal, values))
+        explain = psycopg.sql.SQL("EXPLAIN (ANALYZE, FORMAT JSON) EXECUTE asked ({})").format(arguments)
+        [[[found]]] = filled.execute(explain).fetchall()
+        filled.execute("DEALLOCATE asked")
+    read = [node for node in nodes(found["Plan"]) if node.get("Relation Name") == "messages" and "Index Name" in node]
+    assert "idx_messages_streaming" in {node["Index Name"] for node in read}
+    assert not {node["Node Type"] for node in nodes(found["Plan"])} & {"Seq Scan", "Sort"}
