@@ -341,6 +341,7 @@ def append_message(
     status: MessageStatus = "complete",
     parts: list[Any] | None = None,
     generation: Generation | None = None,
+    message_id: UUID | None = None,
 ) -> ReturningInsert[Message]:
     """Return the INSERT of one message that happens once however often it is sent.
 
@@ -352,14 +353,17 @@ def append_message(
     edited, a reply that was made again. Both stay, each the beginning of its branch, and the new one is shown.
 
     A reply that takes its time begins with ``status="streaming"``, and :func:`write_reply` ends it. ``parts`` is what
-    it is made of beside its plain text: tool calls and their results, files, reasoning.
+    it is made of beside its plain text: tool calls and their results, files, reasoning. By a ``message_id`` that it has
+    chosen the caller tells whether the Message is the one that it has just stored.
     """
     row = _row(conversation_id, user_id, role, content, key, tool_calls, metadata)
+    if message_id is not None:
+        row[Message.id] = message_id
     if status != "complete":
         row[Message.status] = status
     row |= _made(parts, generation)
     if instead_of is not None:
-        row[Message.id] = uuid4()  # its own parent where it takes the place of a first message
+        row.setdefault(Message.id, uuid4())  # its own parent where it takes the place of a first message
         row[Message.parent_id] = func.coalesce(
             func.chat_internal.parent_of(conversation_id, instead_of), row[Message.id]
         )

@@ -45,7 +45,7 @@ class Service:
         self.client = httpx.AsyncClient(timeout=httpx.Timeout(60, connect=5))
         self.live = Live()
         self.files = files(settings.files)
-        self.turns = Turns(self.acting, self.live, responder(settings, self.client))
+        self.turns = Turns(self.acting, self.acting_as_service, self.live, responder(settings, self.client))
 
     @contextlib.asynccontextmanager
     async def acting(self, user_id: UUID) -> AsyncIterator[AsyncSession]:
@@ -61,14 +61,16 @@ class Service:
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Refuse a login that policies do not bind; then listen, and in the end let go of everything."""
+        """Refuse a login that policies do not bind; then listen and watch, and in the end let go of everything."""
         async with self.engine.connect() as connection:
             await check_login_async(connection)
-        listening = asyncio.create_task(self.live.listen(self.engine))
+        await self.turns.mark_died()
+        working = [asyncio.create_task(self.live.listen(self.engine)), asyncio.create_task(self.turns.watch())]
         try:
             yield
         finally:
-            listening.cancel()
+            for task in working:
+                task.cancel()
             await self.turns.close()
             await self.client.aclose()
             await self.engine.dispose()

@@ -11,7 +11,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import NamedTuple
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from pydantic import BaseModel, Field
 from sqlalchemy import exists, func, select, text, update
@@ -20,11 +20,12 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from chat_api import store
 from chat_api.markdown import to_html
 from chat_api.problems import ProblemError
-from chat_schema.models import Attachment, Conversation, Feedback, Message, MessageRole
+from chat_schema.models import Attachment, Conversation, Feedback, Message, MessageRole, MessageStatus
 from chat_schema.models.feedback import Rating
-from chat_schema.queries import append_message, branch, reply_key, switch_branch
+from chat_schema.queries import Generation, append_message, branch, reply_key, switch_branch, write_reply
 
 TITLE_LENGTH = 60
+BROKEN = ("interrupted", "error")  # how a reply ends that is not whole
 
 # Only a conversation that has branched is asked, and each of its messages for what stands in its place.
 VERSIONS = text(
@@ -67,6 +68,9 @@ class MessageOut(BaseModel):
     id: UUID
     conversation_id: UUID
     role: MessageRole
+    status: MessageStatus = Field(description="A reply is `streaming` while it is being written")
+    error: str | None = Field(description="Why there is no more of a reply")
+    model: str | None = Field(description="Which model wrote it")
     content: str
     html: str | None = Field(description="A reply as HTML that is safe to show; null: show `content` as text")
     attachments: list[AttachmentOut]
@@ -83,6 +87,9 @@ class MessageOut(BaseModel):
             id=message.id,
             conversation_id=message.conversation_id,
             role=message.role,
+            status=message.status,
+            error=_detail(message.error),
+            model=message.model,
             content=message.content,
             html=to_html(message.content) if message.role in ("assistant", "agent") else None,
             attachments=[AttachmentOut.of(one) for one in around.files.get(message.id, ())],
@@ -91,6 +98,11 @@ class MessageOut(BaseModel):
             created_at=message.created_at,
             cursor=store.cursor_of(message),
         )
+
+
+def _detail(error: object) -> str | None:
+    detail = error.get("detail") if isinstance(error, dict) else None
+    return detail if isinstance(detail, str) else None
 
 
 async def look_around(session: AsyncSession, messages: Sequence[Message]) -> Around:
@@ -153,7 +165,10 @@ class Said(NamedTuple):
 
 
 class Turn(NamedTuple):
-    """A stored question, what was said up to it (itself last), its answer if it has one, and the one it replaces."""
+    """A stored question, what was said up to it (itself last), its answer if it has one, and the one it replaces.
+
+    The answer may be streaming, or broken; then the next try takes its place.
+    """
 
     question: Message
     history: Sequence[Message]
@@ -197,10 +212,11 @@ async def repeat_question(session: AsyncSession, user_id: UUID, message_id: UUID
     store.refuse_trashed(await store.get_conversation(session, message.conversation_id))
     answer = await _answer_of(session, user_id, key)
     if message.role == "user":
-        before = await _backwards(session, message.conversation_id, None, history)
-        if answer is None and (not before or before[-1].id != message.id):
+        last = await _backwards(session, message.conversation_id, None, 1)
+        if answer is None and [one.id for one in last] != [message.id]:
             raise ProblemError(409, "There is a reply to this already.", kind="answered")
-        return Turn(message, before, answer)
+        before = await _backwards(session, message.conversation_id, message.id, history - 1)
+        return Turn(message, [*before, message], answer)
     before = await _backwards(session, message.conversation_id, message.id, history)
     if message.role not in ("assistant", "agent") or not before or before[-1].role != "user":
         raise ProblemError(409, "Only a reply to what you said can be made again.", kind="no-reply-to-you")
@@ -230,22 +246,51 @@ async def _begun_by(session: AsyncSession, user_id: UUID, said: Said) -> Convers
     return await store.create_conversation(session, user_id, None, said.tenant_id)
 
 
-async def store_answer(session: AsyncSession, turn: Turn, content: str, key: str) -> Message:
-    """Store the reply of a turn, or return the one that another process stored first."""
+async def begin_answer(session: AsyncSession, turn: Turn, key: str) -> tuple[Message, bool]:
+    """Store that a reply is being written and return it, and whether it is new: another process may be at it."""
     question = turn.question
+    if turn.answer is not None and turn.answer.status in BROKEN:  # it gives its key to the next try
+        broken = update(Message).where(Message.id == turn.answer.id, Message.status.in_(BROKEN))
+        await session.execute(broken.values(idempotency_key=None))
+        turn = turn._replace(instead_of=turn.answer.id)
     conversation = await session.get(Conversation, question.conversation_id)
     if turn.instead_of is None and conversation and conversation.head_message_id not in (None, question.id):
         # Its user looks at another branch by now: a reply continues the one that is shown.
         await session.execute(switch_branch(question.conversation_id, question.user_id, question.id))
+    chosen = uuid4()
     row = append_message(
         question.conversation_id,
         question.user_id,
         "assistant",
-        content,
+        "",
         key=reply_key(key),
         instead_of=turn.instead_of,
+        status="streaming",
+        message_id=chosen,
     )
-    return (await session.scalars(row)).one()
+    answer = (await session.scalars(row)).one()
+    return answer, answer.id == chosen
+
+
+async def write_answer(
+    session: AsyncSession,
+    answer: Message,
+    content: str,
+    status: MessageStatus,
+    generation: Generation,
+    error: str | None = None,
+) -> bool:
+    """Store what there is of a reply; tell whether it still is one to be written."""
+    statement = write_reply(
+        answer.conversation_id,
+        answer.user_id,
+        answer.id,
+        content,
+        status=status,
+        error=None if error is None else {"detail": error},
+        generation=generation,
+    )
+    return (await session.scalars(statement)).one_or_none() is not None
 
 
 async def send_along(session: AsyncSession, message: Message, attachment_ids: Collection[UUID]) -> None:

@@ -1,35 +1,47 @@
-"""A turn: what the user says is stored, the reply is streamed, and stored when it is whole.
+"""A turn: what the user says is stored, the reply is streamed, and stored from its beginning to its end.
 
 A reply belongs to the service, not to the request that asked for it: a window that closes loses nothing, and the same
 request sent again, by its idempotency key, follows the reply that is under way or reads the one that is stored. No
 transaction is open while a model thinks.
+
+The stored reply says how it stands: streaming, complete, error where the model gave no more of it, interrupted where
+the service stopped. One whose process died stays streaming until a service finds it by its age.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
 from fastapi.sse import ServerSentEvent
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from chat_api import said
 from chat_api.live import Live
-from chat_api.problems import ProblemError, from_exception
-from chat_api.replies import Responder, no_reply, storable
+from chat_api.problems import Problem, ProblemError, from_exception
+from chat_api.replies import NoReplyError, Responder, storable
 from chat_api.said import MessageOut
-from chat_schema.models import Message
+from chat_schema.acting_as import ActingError
+from chat_schema.models import Message, MessageStatus
+from chat_schema.queries import Generation, interrupt_streaming
 
 HISTORY = 40  # messages that a responder is given
 REPLY_SECONDS = 300
+SAVE_SECONDS = 2.0  # between the times that a reply is stored as far as it is
+DIED = timedelta(seconds=REPLY_SECONDS + 60)  # no process still writes a reply that began before that
+SWEEP_SECONDS = 60.0
 log = logging.getLogger("chat_api")
 
 Acting = Callable[[UUID], AbstractAsyncContextManager[AsyncSession]]
+ActingAsService = Callable[[], AbstractAsyncContextManager[AsyncSession]]
 
 
 @dataclass
@@ -37,6 +49,7 @@ class Reply:
     """One reply under way, and all that was streamed of it so far."""
 
     question: Message
+    answer_id: UUID | None = None  # once it is stored that it has begun
     _events: list[ServerSentEvent] = field(default_factory=list)
     _whole: bool = False
     _grew: asyncio.Event = field(default_factory=asyncio.Event)
@@ -63,8 +76,8 @@ class Reply:
 class Turns:
     """The replies under way in this process."""
 
-    def __init__(self, acting: Acting, live: Live, responder: Responder) -> None:
-        self._acting, self._live, self._responder = acting, live, responder
+    def __init__(self, acting: Acting, as_service: ActingAsService, live: Live, responder: Responder) -> None:
+        self._acting, self._as_service, self._live, self._responder = acting, as_service, live, responder
         self._under_way: dict[tuple[UUID, str], Reply] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -77,12 +90,12 @@ class Turns:
 
     async def take_again(self, user_id: UUID, message_id: UUID, key: str) -> Reply:
         """Return another reply instead of one, or the first to a question; raises what :mod:`said` raises."""
+        for reply in self._under_way.values():
+            if reply.question.user_id == user_id and message_id in (reply.question.id, reply.answer_id):
+                return reply  # it is being answered
         async with self._acting(user_id) as session:
             turn = await said.repeat_question(session, user_id, message_id, key, HISTORY)
             around = await said.look_around(session, _of(turn))
-        for reply in self._under_way.values():
-            if turn.instead_of is None and reply.question.id == turn.question.id:
-                return reply  # it is being answered
         return await self._reply_to(turn, around, key)
 
     async def _reply_to(self, turn: said.Turn, around: said.Around, key: str) -> Reply:
@@ -92,7 +105,7 @@ class Turns:
             return under_way
         reply = Reply(question)
         reply.add("message", MessageOut.of(question, around))
-        if turn.answer is not None:
+        if turn.answer is not None and turn.answer.status == "complete":
             reply.add("done", await asyncio.to_thread(MessageOut.of, turn.answer, around), last=True)
             return reply
         self._live.announce(question.user_id, question.conversation_id)
@@ -102,39 +115,124 @@ class Turns:
         task.add_done_callback(self._tasks.discard)
         return reply
 
+    async def mark_died(self) -> None:
+        """Mark replies as interrupted that a process was writing which is no more, whoever's they are."""
+        async with self._as_service() as session:
+            found = (await session.execute(interrupt_streaming(DIED))).all()
+        for _, conversation_id, user_id in found:
+            self._live.announce(user_id, conversation_id)
+        if found:
+            log.warning("%d replies were left unfinished by a process that is gone", len(found))
+
+    async def watch(self) -> None:
+        """Mark them now and then, until cancelled."""
+        while True:
+            await asyncio.sleep(SWEEP_SECONDS)
+            try:
+                await self.mark_died()
+            except (SQLAlchemyError, ActingError) as error:
+                log.warning("replies left unfinished were not looked for (%s)", type(error).__name__)
+
     async def close(self) -> None:
-        """Give up the replies under way: their questions are stored, and asked again by key they are answered."""
+        """Interrupt the replies under way: their questions are stored, and asked again by key they are answered."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def _answer(self, reply: Reply, turn: said.Turn, key: str) -> None:
-        question = turn.question
+        user_id, conversation_id = reply.question.user_id, reply.question.conversation_id
         try:
-            parts = []
-            async with asyncio.timeout(REPLY_SECONDS):
-                async for text in self._responder.reply(turn.history):
-                    parts.append(text)
-                    reply.add("delta", {"text": text})
-            if not (content := storable("".join(parts))):
-                raise no_reply("The reply was empty.")
-            async with self._acting(question.user_id) as session:
-                answer = await said.store_answer(session, turn, content, key)
+            async with self._acting(user_id) as session:
+                answer, new = await said.begin_answer(session, turn, key)
+            reply.answer_id = answer.id
+            self._live.announce(user_id, conversation_id)
+            await (self._write(reply, turn, answer) if new else self._wait_for(answer))
+            async with self._acting(user_id) as session:
+                answer = await said.get_message(session, answer.id)
                 around = await said.look_around(session, [answer])
-            self._live.announce(question.user_id, question.conversation_id)
-            reply.add("done", await asyncio.to_thread(MessageOut.of, answer, around), last=True)
-        except ProblemError as error:
-            reply.add("error", error.problem, last=True)
-        except TimeoutError:
-            reply.add("error", no_reply(f"The reply took more than {REPLY_SECONDS} seconds.").problem, last=True)
-        except Exception as error:  # whoever follows must learn of it, whatever it is
-            log.exception("a reply failed")
-            reply.add("error", from_exception(error), last=True)
-        except asyncio.CancelledError:
-            reply.add("error", no_reply("The service is stopping.").problem, last=True)
-            raise
+            whole = await asyncio.to_thread(MessageOut.of, answer, around)
+            self._live.announce(user_id, conversation_id)
+            reply.add("done", whole, last=True)
+        except BaseException as error:  # whoever follows must learn of it, whatever it is
+            if not isinstance(error, ProblemError | TimeoutError | asyncio.CancelledError):
+                log.exception("a reply failed")
+            self._live.announce(user_id, conversation_id)
+            reply.add("error", _problem(error), last=True)
+            if not isinstance(error, Exception):
+                raise
         finally:
-            del self._under_way[question.user_id, key]
+            del self._under_way[user_id, key]
+
+    async def _write(self, reply: Reply, turn: said.Turn, answer: Message) -> None:
+        """Stream the reply and store it: so far, now and then, and in the end how it ended."""
+        pieces: list[str] = []
+        generation = Generation()
+        began = saved = time.monotonic()
+
+        async def store(status: MessageStatus, error: str | None = None) -> bool:
+            taken = round((time.monotonic() - began) * 1000)
+            text = storable("".join(pieces))
+            async with self._acting(answer.user_id) as session:
+                return await said.write_answer(
+                    session, answer, text, status, replace(generation, latency_ms=taken), error
+                )
+
+        try:
+            async with asyncio.timeout(REPLY_SECONDS):
+                async for piece in self._responder.reply(turn.history):
+                    if isinstance(piece, Generation):
+                        generation = piece
+                        continue
+                    pieces.append(piece)
+                    reply.add("delta", {"text": piece})
+                    if time.monotonic() > saved + SAVE_SECONDS:
+                        if not await store("streaming"):
+                            raise _gone()
+                        saved = time.monotonic()
+                        self._live.announce(answer.user_id, answer.conversation_id)
+            if not storable("".join(pieces)):
+                raise NoReplyError("The reply was empty.")
+            if not await store("complete"):
+                raise _gone()
+        except BaseException as error:
+            stopped = isinstance(error, asyncio.CancelledError)
+            try:
+                await store("interrupted" if stopped else "error", _why(error))
+            except Exception:  # it stays as streaming, and is found by its age
+                log.exception("how a reply ended could not be stored")
+            raise
+
+    async def _wait_for(self, answer: Message) -> None:
+        """Wait for a reply that another process is writing."""
+        async with asyncio.timeout(REPLY_SECONDS):
+            while answer.status == "streaming":
+                await asyncio.sleep(1)
+                async with self._acting(answer.user_id) as session:
+                    answer = await said.get_message(session, answer.id)
+        if answer.status in said.BROKEN:
+            raise NoReplyError("The reply broke off.")
+
+
+def _gone() -> ProblemError:
+    return ProblemError(409, "This conversation was deleted or closed to you meanwhile.", kind="gone-meanwhile")
+
+
+def _why(error: BaseException) -> str:
+    """Return what the reader of a broken reply is told."""
+    if isinstance(error, NoReplyError):
+        return error.why
+    if isinstance(error, asyncio.CancelledError):
+        return "The service stopped."
+    if isinstance(error, TimeoutError):
+        return f"It took more than {REPLY_SECONDS} seconds."
+    return from_exception(error).detail
+
+
+def _problem(error: BaseException) -> Problem:
+    """Return what whoever follows a reply is told of its end."""
+    if isinstance(error, asyncio.CancelledError | TimeoutError):
+        error = NoReplyError(_why(error))
+    return from_exception(error)
 
 
 def _of(turn: said.Turn) -> list[Message]:

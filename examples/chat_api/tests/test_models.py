@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import dataclasses
 import json
 import threading
@@ -12,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from chat_api import turns
 from tests.conftest import Running, running
 from tests.person import Event, Person, events_in
 
@@ -58,11 +60,21 @@ class _Handler(BaseHTTPRequestHandler):
         pass
 
 
+USAGE = {
+    "prompt_tokens": 9,
+    "completion_tokens": 5,
+    "total_tokens": 14,
+    "prompt_tokens_details": {"cached_tokens": 4},
+    "completion_tokens_details": {"reasoning_tokens": 2},
+}
+
+
 def saying(*texts: str) -> list[str]:
     """Return the lines of a reply, with what real endpoints send around it."""
     deltas: list[dict[str, Any]] = [{"role": "assistant", "content": ""}, *({"content": text} for text in texts), {}]
     chunks = [{"choices": [{"index": 0, "delta": delta}]} for delta in deltas]
-    usage: dict[str, Any] = {"choices": [], "usage": {"total_tokens": 12}}
+    chunks[-1]["choices"][0]["finish_reason"] = "stop"
+    usage: dict[str, Any] = {"choices": [], "model": "small-2026", "usage": USAGE}
     return [*(f"data: {json.dumps(chunk)}" for chunk in [*chunks, usage]), ": keep-alive", "data: [DONE]"]
 
 
@@ -99,6 +111,7 @@ def test_it_is_asked_with_the_conversation_and_heard_piece_by_piece(service: Run
     assert model.asked[-1] == {
         "model": "small",
         "stream": True,
+        "stream_options": {"include_usage": True},
         "messages": [
             {"role": "user", "content": "Where to?"},
             {"role": "assistant", "content": "Bonjour, Lyon!"},
@@ -108,30 +121,75 @@ def test_it_is_asked_with_the_conversation_and_heard_piece_by_piece(service: Run
     assert model.keys[-1] == "Bearer sk-test"
 
 
-BROKEN: dict[str, tuple[int, list[str]]] = {
-    "an error": (500, []),
-    "too many requests": (429, ["data: {}"]),
-    "another protocol": (200, ["data: <html>"]),
-    "JSON of another shape": (200, ['data: {"choices": "none"}']),
-    "an error in the stream": (200, [*saying("Bon")[:2], 'data: {"error": {"message": "overloaded"}}']),
-    "an end in the middle": (200, saying("Bon")[:2]),
-    "nothing": (200, saying()),
+STORED = """
+SELECT status, provider, model, finish_reason, input_tokens, output_tokens, cached_tokens, reasoning_tokens,
+  latency_ms BETWEEN 0 AND 60000 FROM messages WHERE user_id = %s AND role = 'assistant'
+"""
+
+
+def test_who_wrote_a_reply_and_what_it_took_is_stored(service: Running, model: Model) -> None:
+    ann = service.person()
+    assert ann.says(None, "Where to?")[-1].data["model"] == "small-2026"
+    stored = service.owner.execute(STORED, [ann.user_id]).fetchall()
+    assert stored == [("complete", "127.0.0.1", "small-2026", "stop", 9, 5, 4, 2, True)]
+
+
+@pytest.mark.parametrize("told", [None, {}, {"prompt_tokens": -1, "completion_tokens": "5"}, {"prompt_tokens": 2**40}])
+def test_what_an_endpoint_tells_wrong_is_left_out(service: Running, model: Model, told: Any) -> None:
+    ann = service.person()
+    chunk = {"choices": [], "model": 7, "usage": told}
+    model.lines = [*saying("Bonjour")[:2], f"data: {json.dumps(chunk)}", "data: [DONE]"]
+    assert ann.says(None, "Where to?")[-1].name == "done"
+    stored = service.owner.execute(STORED, [ann.user_id]).fetchall()
+    assert stored == [("complete", "127.0.0.1", "small", None, None, None, None, None, True)]
+
+
+# What the endpoint answers, and what there is of the reply.
+BROKEN: dict[str, tuple[int, list[str], str]] = {
+    "an error": (500, [], ""),
+    "too many requests": (429, ["data: {}"], ""),
+    "another protocol": (200, ["data: <html>"], ""),
+    "JSON of another shape": (200, ['data: {"choices": "none"}'], ""),
+    "an error in the stream": (200, [*saying("Bon")[:2], 'data: {"error": {"message": "overloaded"}}'], "Bon"),
+    "an end in the middle": (200, saying("Bon")[:2], "Bon"),
+    "nothing": (200, saying(), ""),
 }
 
 
 @pytest.mark.parametrize("case", BROKEN)
-def test_a_question_without_a_reply_is_kept_and_answered_on_the_next_try(
-    service: Running, model: Model, case: str
-) -> None:
+def test_a_broken_reply_says_so_and_the_next_try_takes_its_place(service: Running, model: Model, case: str) -> None:
     ann = service.person()
     conversation = ann.begins()["id"]
-    model.status, model.lines = BROKEN[case]
+    model.status, model.lines, so_far = BROKEN[case]
     last = ann.says(conversation, "Where to?", key="k")[-1]
     assert (last.name, last.data["status"], last.data["type"]) == ("error", 502, "urn:chat-api:problem:no-reply")
-    assert ann.reads(conversation) == [("user", "Where to?")]
+    question, broken = messages(ann, conversation)
+    assert (question["status"], broken["status"], broken["content"]) == ("complete", "error", so_far)
+    assert broken["error"]
+    assert last.data["detail"].startswith(broken["error"])
     model.be_well()
     assert ann.says(conversation, "Where to?", key="k")[-1].name == "done"
-    assert ann.reads(conversation) == [("user", "Where to?"), ("assistant", "Bonjour, Lyon!")]
+    asked = len(model.asked)
+    assert ann.says(conversation, "Where to?", key="k")[-1].name == "done"
+    assert len(model.asked) == asked
+    assert model.asked[-1]["messages"] == [{"role": "user", "content": "Where to?"}]
+    question, whole = messages(ann, conversation)
+    assert (question["content"], whole["content"]) == ("Where to?", "Bonjour, Lyon!")
+    assert (whole["status"], whole["error"], whole["versions"]) == ("complete", None, [broken["id"], whole["id"]])
+
+
+def test_a_broken_reply_is_made_again_and_what_is_said_after_it_goes_on(service: Running, model: Model) -> None:
+    ann = service.person()
+    conversation = ann.begins()["id"]
+    model.status, model.lines, _ = BROKEN["an error"]
+    ann.says(conversation, "Where to?")
+    broken = messages(ann, conversation)[-1]
+    model.be_well()
+    ann.says(conversation, "Hello?")
+    assert [one["content"] for one in model.asked[-1]["messages"]] == ["Where to?", "Hello?"]
+    with ann.http.stream("POST", f"/api/messages/{broken['id']}/again", headers={"Idempotency-Key": "x"}) as answer:
+        assert list(events_in(answer))[-1].name == "done"
+    assert [one["content"] for one in messages(ann, conversation)] == ["Where to?", "Bonjour, Lyon!"]
 
 
 def test_an_endpoint_that_is_not_there_is_a_problem(chat: Running) -> None:
@@ -153,7 +211,7 @@ def test_a_window_that_closes_loses_no_reply(service: Running, model: Model) -> 
     ann, conversation, _ = interrupted(service, model)
     model.may_go_on.set()
     deadline = time.monotonic() + 20
-    while len(ann.reads(conversation)) < 2 and time.monotonic() < deadline:
+    while messages(ann, conversation)[-1]["status"] == "streaming" and time.monotonic() < deadline:
         time.sleep(0.02)
     assert ann.reads(conversation) == [("user", "Wait for it"), ("assistant", "Bonjour, Lyon!")]
 
@@ -184,9 +242,94 @@ def test_a_tenant_left_meanwhile_ends_the_reply(service: Running, model: Model) 
         service.owner.execute("DELETE FROM tenant_users WHERE user_id = %s", [ann.user_id])
         model.may_go_on.set()
         last = list(events_in(response))[-1]
-    assert (last.name, last.data["status"]) == ("error", 403)
-    left = service.owner.execute("SELECT role FROM messages WHERE user_id = %s", [ann.user_id]).fetchall()
-    assert left == [("user",)]
+    assert (last.name, last.data["type"]) == ("error", "urn:chat-api:problem:gone-meanwhile")
+    left = service.owner.execute(
+        "SELECT role, content FROM messages WHERE user_id = %s ORDER BY seq", [ann.user_id]
+    ).fetchall()
+    assert left == [("user", "Wait for it"), ("assistant", "")]
+
+
+def test_a_reply_is_there_from_its_beginning_and_is_stored_as_it_grows(
+    service: Running, model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(turns, "SAVE_SECONDS", 0.0)
+    model.lines = saying("Bonjour", ", Lyon!")[1:]
+    ann, conversation, _ = interrupted(service, model)
+    deadline = time.monotonic() + 20
+    while not (written := messages(ann, conversation)[-1])["content"] and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert (written["role"], written["status"], written["content"]) == ("assistant", "streaming", "Bonjour")
+    model.may_go_on.set()
+    with ann.saying(conversation, "Wait for it", key="k") as response:
+        assert list(events_in(response))[-1].name == "done"
+    whole = messages(ann, conversation)[-1]
+    assert (whole["id"], whole["status"], whole["content"]) == (written["id"], "complete", "Bonjour, Lyon!")
+
+
+def test_a_reply_that_is_being_written_is_not_made_twice(service: Running, model: Model) -> None:
+    ann, conversation, question = interrupted(service, model)
+    asked = len(model.asked)
+    written = messages(ann, conversation)[-1]["id"]
+    heard = []
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        for message in (question.data["id"], written):
+            heard.append(pool.submit(again, ann, message))
+        model.may_go_on.set()
+    assert [each.result()[-1].data["id"] for each in heard] == [written, written]
+    assert len(model.asked) == asked
+
+
+def test_a_service_that_stops_interrupts_its_replies(chat: Running, model: Model) -> None:
+    told = {"model_url": model.url.rstrip("/"), "model": "small"}
+    settings = dataclasses.replace(chat.settings, **told)  # type: ignore[arg-type]
+    with running(settings) as url:
+        here = Running(url, chat.settings, chat.owner)
+        ann, conversation, _ = interrupted(here, model)
+    with running(settings) as url:
+        broken = messages(ann.at(url), conversation)[-1]
+        assert (broken["status"], broken["error"]) == ("interrupted", "The service stopped.")
+        model.may_go_on.set()
+        assert ann.at(url).says(conversation, "Wait for it", key="k")[-1].data["content"] == "Bonjour, Lyon!"
+
+
+def test_a_service_that_starts_finds_the_replies_that_died(chat: Running) -> None:
+    ann = chat.person()
+    conversation = ann.begins()["id"]
+    for minutes in (10, 1):  # of the second another process may be the writer
+        chat.owner.execute(
+            "INSERT INTO messages (conversation_id, user_id, role, content, status, created_at)"
+            " SELECT id, user_id, 'assistant', 'Bon', 'streaming', now() - %s * interval '1 minute'"
+            " FROM conversations WHERE id = %s",
+            [minutes, conversation],
+        )
+    with running(chat.settings) as url:
+        found = messages(ann.at(url), conversation)
+    assert [(one["status"], one["content"]) for one in found] == [("interrupted", "Bon"), ("streaming", "Bon")]
+
+
+def test_a_reply_that_another_process_writes_is_waited_for(service: Running, model: Model, chat: Running) -> None:
+    ann, conversation, _ = interrupted(service, model)
+    asked = len(model.asked)
+    told = {"model_url": model.url.rstrip("/"), "model": "small"}
+    with (
+        running(dataclasses.replace(chat.settings, **told)) as url,  # type: ignore[arg-type]
+        ann.at(url).saying(conversation, "Wait for it", key="k") as response,
+    ):
+        events = events_in(response)
+        next(events)
+        model.may_go_on.set()
+        assert list(events)[-1].data["content"] == "Bonjour, Lyon!"
+    assert len(model.asked) == asked
+
+
+def messages(person: Person, conversation: str) -> list[dict[str, Any]]:
+    items: list[dict[str, Any]] = person.http.get(f"/api/conversations/{conversation}/messages").json()["items"]
+    return items
+
+
+def again(person: Person, message: str) -> list[Event]:
+    with person.http.stream("POST", f"/api/messages/{message}/again", headers={"Idempotency-Key": "x"}) as answer:
+        return list(events_in(answer))
 
 
 def interrupted(service: Running, model: Model) -> tuple[Person, str, Event]:
@@ -194,5 +337,10 @@ def interrupted(service: Running, model: Model) -> tuple[Person, str, Event]:
     ann = service.person()
     conversation = ann.begins(tenant_id=str(service.tenant("Acme", ann)))["id"]
     model.may_go_on.clear()
+    asked = len(model.asked)
     with ann.saying(conversation, "Wait for it", key="k") as response:
-        return ann, conversation, next(events_in(response))
+        question = next(events_in(response))
+    deadline = time.monotonic() + 20
+    while len(model.asked) == asked and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return ann, conversation, question

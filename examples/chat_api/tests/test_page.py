@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import uuid
 from collections.abc import Iterator
 from datetime import timedelta
@@ -15,7 +16,7 @@ from selenium.webdriver.support.ui import Select
 
 from chat_api import tokens
 from tests.browser import Page, chromium
-from tests.conftest import Running
+from tests.conftest import Running, running
 
 
 @pytest.fixture(scope="module")
@@ -677,6 +678,78 @@ def test_editing_making_again_and_switching(chat: Running, page: Page) -> None:
     second.comes_to_front().until(lambda: len(second.said()) == 4 and second.said()[2] == "Second, but better")
     assert page.comes_to_front().axe() == []
     assert page.complaints() == []
+
+
+def test_a_broken_reply_says_so_and_is_made_again(chat: Running, page: Page) -> None:
+    ann = chat.person()
+    conversation = ann.begins(title="Broken")["id"]
+    for role, status, error in (
+        ("user", "complete", None),
+        ("assistant", "interrupted", None),
+        ("assistant", "error", '{"detail": "The model has no time."}'),
+        ("assistant", "streaming", None),
+    ):
+        chat.owner.execute(
+            "INSERT INTO messages (conversation_id, user_id, role, content, status, error)"
+            " VALUES (%s, %s, %s, 'Two seats', %s, %s)",
+            [conversation, ann.user_id, role, status, error],
+        )
+    page.opens(ann)
+    page.clicks("#conversations a")
+    states = ["This reply was interrupted.", "This reply broke off. The model has no time.", "Being written…"]
+    page.until(lambda: page.texts(".state:not([hidden]) span") == states)
+    page.until(partial(page.shows, ".state:not([hidden]) button:not([hidden])", 2))
+    assert page.axe() == []
+    page.clicks("#messages li:nth-child(2) .state button")
+    page.until(lambda: page.said()[1:] == ["“Two seats” I heard 2 words. I am the offline responder: I repeat what I"
+                                           " hear, and say the same every time."])  # fmt: skip
+    page.until(lambda: page.texts(".state:not([hidden]) span") == [])
+    page.until(lambda: page.find("#messages li:nth-child(2) .version").text == "2 of 2")
+    page.clicks("#messages li:nth-child(2) [data-do=previous]")  # the broken one stays
+    page.until(lambda: page.texts(".state:not([hidden]) span") == states)
+    assert page.complaints() == []
+
+
+def test_a_reply_that_breaks_off_while_somebody_listens(chat: Running, page: Page) -> None:
+    nobody = dataclasses.replace(chat.settings, model_url="http://127.0.0.1:9/v1", model="small")
+    with running(nobody) as url:
+        ann = chat.person().at(url)
+        broken = Page(page.driver, url)
+        broken.opens(ann)
+        broken.find("#text").send_keys("Anybody?", Keys.ENTER)
+        told = "This reply broke off. The model's endpoint cannot be reached (ConnectError)."
+        broken.until(lambda: broken.texts(".state:not([hidden]) span") == [told])
+        assert (broken.texts(".pending"), broken.find("#alert").text) == ([], "")
+        assert not broken.find("#unanswered").is_displayed()
+        broken.clicks("#messages li:nth-child(2) .state button")
+        broken.until(lambda: broken.find("#messages li:nth-child(2) .version").text == "2 of 2")
+        broken.until(lambda: broken.texts(".state:not([hidden]) span") == [told])
+        assert broken.said()[0] == "Anybody?"
+
+
+def test_another_window_sees_a_reply_being_written_once(chat: Running, page: Page) -> None:
+    ann = chat.person()
+    slow = dataclasses.replace(chat.settings, seconds_a_word=0.3)
+    with running(slow) as url:
+        first = Page(page.driver, url)
+        first.opens(ann)
+        first.find("#text").send_keys("Slowly, please", Keys.ENTER)
+        first.until(lambda: first.find(".pending .content").text)
+        second = first.second(first.driver.current_url.removeprefix(url))
+        second.until(lambda: second.texts(".state:not([hidden]) span") == ["Being written…"])
+        first.comes_to_front().until(lambda: first.find(".pending .content").text)
+        assert len(first.said()) == 2
+        first.until(lambda: not first.texts(".pending"))
+        assert len(first.said()) == 2
+        second.comes_to_front().until(lambda: second.said() == first_said(first, second))
+        assert second.texts(".state:not([hidden]) span") == []
+
+
+def first_said(first: Page, second: Page) -> list[str]:
+    """Return what the first window shows; the second one is in front again afterwards."""
+    shown = first.comes_to_front().said()
+    second.comes_to_front()
+    return shown
 
 
 def test_a_reply_that_never_came_can_be_asked_for(chat: Running, page: Page) -> None:

@@ -79,7 +79,12 @@ async function deliver(sent) {
         if (sent.again || sent.instead_of) await refreshThread(); // what was said has versions now
         return await markRead();
       } else if (event === "error") {
-        throw new Problem(data);
+        if (!data.type.endsWith(":no-reply")) throw new Problem(data);
+        replies.delete(id); // what there is of the reply is stored, and can be made again there
+        element.remove();
+        draft = null;
+        tell(data.detail);
+        return id === open ? await refreshThread() : undefined;
       }
     }
     throw new Problem({ detail: "The connection was lost." });

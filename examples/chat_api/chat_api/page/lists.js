@@ -149,6 +149,13 @@ export class Conversations extends Rows {
   }
 }
 
+/** How a reply stands, for people; empty where it is whole. */
+function stateOf({ status, error }) {
+  if (status === "streaming") return "Being written…";
+  if (status === "interrupted") return "This reply was interrupted.";
+  return status === "error" ? `This reply broke off. ${error ?? ""}`.trim() : "";
+}
+
 const SPEAKERS = { user: "You", assistant: "Reply", agent: "Agent", system: "System", tool: "Tool" };
 
 export class Messages extends Rows {
@@ -160,10 +167,16 @@ export class Messages extends Rows {
     return Number(a) - Number(b);
   }
 
-  fill(element, { id, role, content, html, attachments, rating, versions, created_at }) {
+  fill(element, message) {
+    const { id, role, status, content, html, attachments, rating, versions, created_at } = message;
+    const broken = status === "interrupted" || status === "error";
     element.className = role;
+    element.querySelector(".state").hidden = !stateOf(message);
+    element.querySelector(".state").classList.toggle("broken", broken);
+    element.querySelector(".state span").textContent = stateOf(message);
+    element.querySelector(".state button").hidden = !broken;
     element.querySelector("[data-do=edit]").hidden = role !== "user";
-    element.querySelector("[data-do=again]").hidden = role !== "assistant" && role !== "agent";
+    element.querySelector("[data-do=again]").hidden = broken || (role !== "assistant" && role !== "agent");
     element.querySelector(".versions").hidden = versions.length < 2;
     element.querySelector(".version").textContent = `${versions.indexOf(id) + 1} of ${versions.length}`;
     element.querySelector("[data-do=previous]").disabled = versions[0] === id;
@@ -193,7 +206,7 @@ export class Messages extends Rows {
   pending() {
     const element = this.template.cloneNode(true);
     element.className = "assistant pending";
-    element.querySelector(".tools").remove();
+    for (const each of element.querySelectorAll(".tools, .state")) each.remove();
     element.querySelector(".who").textContent = "Reply: ";
     return element;
   }

@@ -7,6 +7,7 @@ import { showBranch, thread } from "./thread.js";
 const DEEDS = {
   edit,
   again: repeat,
+  retry: repeat,
   previous: (message) => step(message, -1),
   next: (message) => step(message, 1),
   good: (message) => rate(message, 1),

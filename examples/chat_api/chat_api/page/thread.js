@@ -46,12 +46,14 @@ export async function refreshThread({ toEnd = false } = {}) {
       call("GET", `/api/conversations/${id}/messages`),
     ]);
     if (id !== open) return;
+    // the reply that this window is hearing has an element of its own
+    const items = page.items.filter((item) => item.status !== "streaming" || !replies.has(id));
     sidebar.put([conversation]);
     drawSidebar();
-    const gap = loaded && page.more && !page.items.some((item) => thread.has(item.id)); // after a long time away
+    const gap = loaded && page.more && !items.some((item) => thread.has(item.id)); // after a long time away
     keepingPlace(toEnd, () => {
-      if (conversation.branched) thread.dropFrom(page.items[0]?.id, page.items);
-      thread.put(page.items, { reset: gap });
+      if (conversation.branched) thread.dropFrom(items[0]?.id, items);
+      thread.put(items, { reset: gap });
     });
     if (gap || !loaded) $("more-messages").hidden = !page.more;
     loaded = true;
