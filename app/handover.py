@@ -53,7 +53,8 @@ OWNED = (
     Owned("tenant_users", "tenant_id", key=("tenant_id", "user_id")),
     Owned("tasks", "created_at, id"),
     Owned("conversations", "created_at, id", afterwards=("head_message_id",)),
-    Owned("messages", "conversation_id, created_at, seq", renewed=("seq",)),
+    # by seq: a parent was there before its answers, whatever their times say
+    Owned("messages", "conversation_id, seq", renewed=("seq",)),
     Owned("chat_messages", "conversation_id, created_at, id"),
     Owned("chat_session_arrays", "session_id", key=("session_id",), schema="chat_internal"),
     Owned("brands", "created_at, id"),

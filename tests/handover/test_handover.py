@@ -77,8 +77,10 @@ def fill(rows: Rows, user: UUID, tenant: UUID) -> None:
         conversation = rows.conversation(user, tenant_id=tenant_id, title=hard, updated_at="2021-02-03 04:05:06.789+00")
         for n in range(3):
             rows.run(
-                "INSERT INTO messages (conversation_id, user_id, role, content, metadata, tool_calls, created_at)"
-                " VALUES (%s, %s, 'user', %s, %s, '[1.10, 1e400]', '2021-02-03 04:05:06+00')",
+                "INSERT INTO messages (conversation_id, user_id, role, content, metadata, tool_calls, created_at,"
+                " status, error, model, cost_usd, parts)"
+                " VALUES (%s, %s, 'user', %s, %s, '[1.10, 1e400]', '2021-02-03 04:05:06+00',"
+                """ 'error', '{"detail": "é"}', 'acme-1', 0.000001, '[{"type": "text", "n": 1.10}]')""",
                 conversation,
                 user,
                 f"{n} {hard}",
@@ -197,6 +199,34 @@ def test_an_import_brings_every_row_under_the_same_id_and_a_second_one_changes_n
     in_order = "SELECT id FROM messages WHERE conversation_id = %s ORDER BY created_at, seq"
     assert here.all(in_order, conversation)[-1] == new, "what is added later comes behind"
     assert chat_schema(migrated_url, "verify").returncode == 0
+
+
+def test_a_conversation_that_branches_is_read_in_as_it_was(
+    source: Rows, here: Rows, source_url: str, migrated_url: str, tmp_path: Path
+) -> None:
+    with source.connection.transaction():
+        cat = source.user()
+        conversation = source.conversation(cat)
+        q1, r1, q2, r2 = (source.message(conversation, text, created_at=f"2026-01-0{n}") for n, text in enumerate(
+            ("q1", "r1", "q2", "r2"), 1))  # fmt: skip
+        # a client's clock runs behind: the answer is older than what it answers
+        q2b = source.message(conversation, "q2'", parent_id=r1, created_at="2026-01-05")
+        r2b = source.message(conversation, "r2'", created_at="2026-01-01")
+        r2c = source.message(conversation, "r2''", parent_id=q2b, created_at="2025-12-31", status="error")
+        anew = uuid4()
+        source.message(conversation, "q1'", id=anew, parent_id=anew, created_at="2025-01-01")
+        source.run("UPDATE conversations SET head_message_id = %s WHERE id = %s", r2b, conversation)
+    file = tmp_path / "cat.jsonl"
+    assert chat_schema(source_url, "export", "--user", str(cat), "--output", str(file)).returncode == 0
+    for _ in range(2):
+        read_in(migrated_url, file)
+        assert contents(here, cat) == contents(source, cat)
+    branch = "SELECT id FROM chat_internal.branch(%s, NULL, NULL)"
+    leaf = "SELECT chat_internal.latest_leaf(%s, %s)"
+    for rows in (source, here):
+        assert rows.all(branch, conversation) == [r2b, q2b, r1, q1]
+        assert [rows.one(leaf, conversation, each) for each in (q2, q2b, q1, anew)] == [r2, r2c, r2c, anew]
+    source.run("DELETE FROM users WHERE id = %s", cat)
 
 
 def test_memberships_come_only_for_somebody_who_says_so(here: Rows, migrated_url: str, file: Path) -> None:

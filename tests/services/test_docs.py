@@ -27,7 +27,7 @@ __all__ = ["only_our_plugin"]
 
 pytest_plugins = ["pytester"]
 
-PAGES = ("services", "poolers", "testing", "lists", "search", "attachments", "provider_keys")
+PAGES = ("services", "poolers", "testing", "lists", "replies", "search", "attachments", "provider_keys")
 BLOCKS = [
     (page, language, text)
     for page in PAGES
