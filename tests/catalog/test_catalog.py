@@ -118,7 +118,7 @@ DRIFTS = [
     Drift("GRANT SELECT (password_hash) ON users TO authenticated", "tables", "public.users", "SELECT (password_hash)"),
     # the rights on columns, which REVOKE on the table takes along, are there again afterwards
     Drift("GRANT SELECT ON users TO authenticated", "tables", "public.users", "GRANT SELECT (created_at"),
-    Drift("GRANT INSERT ON messages TO authenticated", "tables", "public.messages", "GRANT INSERT (content"),
+    Drift("GRANT INSERT ON messages TO authenticated", "tables", "public.messages", "GRANT INSERT (cached_tokens"),
     Drift("GRANT UPDATE (seq) ON messages TO service_role", "tables", "public.messages", "REVOKE UPDATE (seq)"),
     Drift(
         "GRANT EXECUTE ON FUNCTION update_updated_at() TO anon", "functions", "public.update_updated_at()", "EXECUTE"
