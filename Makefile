@@ -57,7 +57,9 @@ docs: $(DOCS_READY) ## build the site from docs/ into build/site: strictly, with
 $(DOCS_READY): $(READY)
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[docs]'
 	@touch $@
+claims: $(READY) ## run the commands that prove what the README promises, and write docs/claims.md
+	$(BIN)/python -m docs.generate.claims
 bench: $(READY) ## measure the backfill against the original SQL (ROWS=250000)
 	$(BIN)/python -m benchmarks.backfill
 
-.PHONY: help setup demo chat test-chat upgrade downgrade verify test check catalog docs bench
+.PHONY: help setup demo chat test-chat upgrade downgrade verify test check catalog docs claims bench

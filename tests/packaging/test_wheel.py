@@ -37,10 +37,21 @@ def test_the_sdist_builds_the_same_wheel(wheel: Path, wheel_of_the_sdist: Path) 
     assert wheel_of_the_sdist.read_bytes() == wheel.read_bytes()
 
 
-def test_the_sdist_holds_no_data_of_this_machine(sdist: Path) -> None:
+def test_a_registry_would_take_both(wheel: Path, sdist: Path) -> None:
+    output_of([sys.executable, "-m", "twine", "check", "--strict", wheel, sdist], cwd=ROOT)
+
+
+def test_the_sdist_holds_what_the_repository_holds_and_no_data_of_this_machine(sdist: Path) -> None:
     with tarfile.open(sdist) as tar:
-        rooms = {Path(name).parts[1] for name in tar.getnames()}
-    assert not rooms & {".pgdata", ".postgres", ".venv", ".git", ".hypothesis", ".mypy_cache"}
+        found = {"/".join(Path(name).parts[1:]) for name in tar.getnames()}
+    assert {name.partition("/")[0] for name in found} == {
+        *(".ci", ".github", ".gitignore", ".squawk.toml", "CHANGELOG.md", "CONTRIBUTING.md", "LICENSE", "Makefile"),
+        *("PKG-INFO", "README.md", "SECURITY.md", "alembic", "alembic.ini", "app", "benchmarks", "chat_schema", "docs"),
+        *("examples", "mkdocs.yml", "pyproject.toml", "tests"),
+    }
+    assert not {Path(name).name for name in found} & {"__pycache__", ".venv", ".pytest_cache", ".pgdata"}
+    pages = {f"docs/{page.name}" for page in (ROOT / "docs").glob("*.md")}
+    assert pages <= found
 
 
 def test_an_editable_installation_copies_nothing_and_puts_one_name_on_the_path(tmp_path: Path) -> None:
