@@ -1,4 +1,4 @@
-"""docs/operations.md holds where it speaks of backups: what pg_dump wrote of a database verifies where it is restored."""
+"""docs/operations.md holds where it speaks of backups: what pg_dump wrote verifies where it is restored."""
 
 from __future__ import annotations
 
