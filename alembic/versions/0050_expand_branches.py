@@ -37,9 +37,6 @@ LOOK = """
     ORDER BY a.attnum
 """
 
-# Every column but seq, and parent_id is inserted alone.
-WRITTEN = "id, conversation_id, user_id, role, content, tool_calls, metadata, idempotency_key, created_at, tenant_id"
-
 # what update_updated_at() does, by all columns but these
 UPDATE_CONVERSATION = """
         CREATE OR REPLACE FUNCTION chat_internal.update_conversation() RETURNS trigger
@@ -73,8 +70,7 @@ def upgrade() -> None:
           DEFERRABLE INITIALLY DEFERRED NOT VALID
         """
     )
-    rights = f"SELECT, INSERT ({WRITTEN}, parent_id), UPDATE ({WRITTEN}), DELETE"
-    op.grant_only("messages", authenticated=rights, service_role=rights)
+    op.grant_more("messages", authenticated="INSERT (parent_id)", service_role="INSERT (parent_id)")
     op.sql(UPDATE_CONVERSATION % "\n          v_said.head_message_id := OLD.head_message_id;")
 
 
@@ -85,5 +81,3 @@ def downgrade() -> None:
     op.sql(UPDATE_CONVERSATION % "")
     op.drop_column("messages", "parent_id", schema="public")
     op.drop_column("conversations", "head_message_id", schema="public")
-    rights = f"SELECT, INSERT ({WRITTEN}), UPDATE ({WRITTEN}), DELETE"
-    op.grant_only("messages", authenticated=rights, service_role=rights)

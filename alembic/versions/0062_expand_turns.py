@@ -60,9 +60,7 @@ CHECKS = {
     "parts": "jsonb_path_query_array(parts, 'strict $[*]"
     " ? (@.type like_regex \"^(text|tool_call|tool_result|file|reasoning)$\")', '{}', true) = parts",
 }
-# Every column but seq, and parent_id is inserted alone.
-BEFORE = "id, conversation_id, user_id, role, content, tool_calls, metadata, idempotency_key, created_at, tenant_id"
-WRITTEN = ", ".join((BEFORE, "status", *(name for name, _ in SAID)))
+WRITTEN = ", ".join(("status", *(name for name, _ in SAID)))
 
 
 def upgrade() -> None:
@@ -74,7 +72,8 @@ def upgrade() -> None:
         op.create_check_constraint(
             op.f(f"ck_messages_{name}"), "messages", condition, schema="public", postgresql_not_valid=True
         )
-    grant(WRITTEN)
+    rights = f"INSERT ({WRITTEN}), UPDATE ({WRITTEN})"
+    op.grant_more("messages", authenticated=rights, service_role=rights)
 
 
 def downgrade() -> None:
@@ -84,9 +83,3 @@ def downgrade() -> None:
     )
     for name in ("status", *(name for name, _ in SAID)):
         op.drop_column("messages", name, schema="public")  # the CHECKs go with them
-    grant(BEFORE)
-
-
-def grant(written: str) -> None:
-    rights = f"SELECT, INSERT ({written}, parent_id), UPDATE ({written}), DELETE"
-    op.grant_only("messages", authenticated=rights, service_role=rights)

@@ -117,6 +117,17 @@ def grant_only(
 
 
 @operation
+def grant_more(operations: Operations, table: str, authenticated: str, service_role: str) -> None:
+    """Grant the rights to columns that come to a table whose columns have each their own, beside what is granted there.
+
+    :func:`grant_only` would take from the application's clients the columns that it has added itself.
+    """
+    for role, privileges in (("authenticated", authenticated), ("service_role", service_role)):
+        on, to = quoted(operations, table), quoted_role(operations, role)
+        statement(operations, f"GRANT {privileges} ON TABLE {on} TO {to}")
+
+
+@operation
 def grant_schema_usage(operations: Operations, schema: str, to: Sequence[str]) -> None:
     """Let the logical roles ``to`` name objects of ``schema``; no right on any object comes with it."""
     names = ", ".join(quoted_role(operations, role) for role in to)

@@ -14,6 +14,7 @@ from app.operations.access import (
     alter_owner_policies,
     create_missing_roles,
     create_owner_policies,
+    grant_more,
     grant_only,
     grant_schema_usage,
     record_role_names,
@@ -138,6 +139,20 @@ def test_only_what_is_named_is_granted(connection: sa.Connection, revision: Revi
     assert value(connection, GRANTS) == "authenticated SELECT, service_role DELETE, service_role SELECT"
     assert value(connection, "SELECT has_column_privilege('authenticated', 'notes', 'body', 'UPDATE')")
     assert not value(connection, "SELECT has_column_privilege('anon', 'notes', 'body', 'UPDATE')")
+
+
+def test_more_is_granted_beside_what_is_there(connection: sa.Connection, revision: Revision) -> None:
+    connection.exec_driver_sql("ALTER TABLE notes ADD mood text; GRANT INSERT (mood) ON notes TO authenticated")
+    connection.commit()
+    with revision() as operations:
+        grant_more(operations, "notes", authenticated="INSERT (body)", service_role="INSERT (body), UPDATE (body)")
+    asked = "SELECT array_agg(has_column_privilege(r, 'notes', c, p)) FROM (VALUES {}) AS v (r, c, p)"
+    granted = (
+        "('authenticated', 'mood', 'INSERT'), ('authenticated', 'body', 'INSERT'), ('service_role', 'body', 'UPDATE')"
+    )
+    refused = "('authenticated', 'body', 'UPDATE'), ('service_role', 'mood', 'INSERT'), ('anon', 'body', 'INSERT')"
+    assert value(connection, asked.format(granted)) == [True, True, True]
+    assert value(connection, asked.format(refused)) == [False, False, False]
 
 
 def test_functions_and_sequences_are_granted_by_their_full_names(connection: sa.Connection, revision: Revision) -> None:

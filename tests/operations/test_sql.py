@@ -68,6 +68,7 @@ def test_a_revision_that_fails_leaves_nothing(connection: sa.Connection, revisio
         "alter_owner_policies",
         "create_service_policy",
         "grant_only",
+        "grant_more",
         "grant_schema_usage",
         "revoke_schema_usage",
     ],
