@@ -175,7 +175,8 @@ class ConversationMessage(Base):
         # The same as the service.
         Index("idx_conversation_messages_session_created", "session_id", "created_at", "id"),
         # A user's messages, and the cascade from users.
-        Index("idx_conversation_messages_user", "user_id"),
+        Index("idx_conversation_messages_user", "user_id", "created_at"),
+        Index("idx_conversation_messages_created", "created_at"),
         # A brand's messages, and what a session's change of brand takes along.
         Index("idx_conversation_messages_brand", "brand_id", "session_id"),
         # What the director said, across sessions.

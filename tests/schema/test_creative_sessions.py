@@ -111,6 +111,18 @@ class TestFigures:
             (LONG_AGO + DAY, "director", 1, None),
         ]
 
+    def test_volume_knows_messages_of_any_year(self, rows: Rows, spent: UUID) -> None:
+        far = [datetime(year, 7, 1, tzinfo=UTC) for year in (1, 1999, 2000, 2099, 2100, 9998)]
+        for at in far:
+            rows.run(
+                "INSERT INTO conversation_messages (session_id, user_id, brand_id, role, content, created_at)"
+                " SELECT id, user_id, brand_id, 'system', '', %s FROM conversation_sessions WHERE id = %s",
+                at + DAY / 2,
+                spent,
+            )
+        found = rows.all("SELECT day, message_count FROM daily_message_volume WHERE role = 'system' ORDER BY day")
+        assert found == [(at, 1) for at in far]
+
 
 class TestPurge:
     """`chat_internal.purge_conversation_session_batch(before, batch_size)`, in the loop that docs/keeping.md shows."""

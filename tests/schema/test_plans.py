@@ -23,6 +23,7 @@ from app.queries import ConversationPosition, MarkPosition, MessagePosition
 ME, TENANT, LEFT = UUID(int=1), UUID(int=2), UUID(int=3)
 OTHER, TASK = UUID(int=8), UUID(int=9)  # a user who has little, and one of its tasks
 LONG, LONG_IN_TENANT, LONG_SESSION, SHORT_SESSION = (UUID(int=n) for n in range(4, 8))
+HOURLY_SESSION = UUID(int=10)
 
 FILL = f"""
 SET LOCAL session_replication_role = replica;  -- no keys, no triggers
@@ -57,7 +58,7 @@ INSERT INTO tasks (user_id, title, created_at)
 INSERT INTO tasks (id, user_id, title) VALUES ('{TASK}', '{OTHER}', 'Task');
 INSERT INTO brands (id, user_id, name) SELECT id, id, 'Soap' FROM users;
 INSERT INTO conversation_sessions (id, brand_id, user_id) VALUES
-  ('{LONG_SESSION}', '{ME}', '{ME}'), ('{SHORT_SESSION}', '{ME}', '{ME}');
+  ('{LONG_SESSION}', '{ME}', '{ME}'), ('{SHORT_SESSION}', '{ME}', '{ME}'), ('{HOURLY_SESSION}', '{ME}', '{ME}');
 INSERT INTO conversation_sessions (brand_id, user_id, created_at, last_activity_at)
   SELECT u.id, u.id, at, at FROM users AS u, generate_series(1, 300) AS n,
     LATERAL (SELECT '2026-01-01'::timestamptz + n * interval '1 minute' AS at) AS moment
@@ -66,6 +67,9 @@ INSERT INTO conversation_messages (session_id, brand_id, user_id, role, content,
   SELECT s.id, s.brand_id, s.user_id, 'user', 'Go', s.created_at + n * interval '1 second', 'acme', 0.01
   FROM conversation_sessions AS s, generate_series(1, 5000) AS n
   WHERE n <= CASE WHEN s.id = '{LONG_SESSION}' THEN 5000 ELSE 10 END ORDER BY random();
+INSERT INTO conversation_messages (session_id, brand_id, user_id, role, content, created_at)
+  SELECT s.id, s.brand_id, s.user_id, 'user', 'Go', '2026-02-01'::timestamptz + n * interval '1 hour'
+  FROM conversation_sessions AS s, generate_series(1, 2500) AS n WHERE s.id = '{HOURLY_SESSION}';
 """
 
 _MIDDLE = datetime(2026, 1, 1, 6, tzinfo=UTC)
@@ -132,6 +136,12 @@ SUMS = {
         (SHORT_SESSION,),
     ),
 }
+VOLUME: dict[str, tuple[str, tuple[object, ...]]] = {
+    "the volume of a week": (
+        "SELECT * FROM daily_message_volume WHERE day >= $1 AND day < $1 + interval '7 days'",
+        (datetime(2026, 3, 1, tzinfo=UTC),),
+    ),
+}
 # What the todo application asks for beside its listings.
 LOOK_UPS: dict[str, tuple[str, tuple[object, ...]]] = {
     "a task by id and user": ("SELECT * FROM tasks WHERE id = $1 AND user_id = $2", (TASK, OTHER)),
@@ -153,7 +163,7 @@ USAGES = {
         f"tenant_id = '{TENANT}' AND {_WITHIN}",
     ),
 }
-ASKED = LISTINGS | SUMS | LOOK_UPS | {name: statement for name, (statement, _) in USAGES.items()}
+ASKED = LISTINGS | SUMS | LOOK_UPS | VOLUME | {name: statement for name, (statement, _) in USAGES.items()}
 
 
 @pytest.fixture(scope="module")
@@ -270,3 +280,14 @@ def test_replies_that_died_are_found_by_their_own_index(filled: psycopg.Connecti
     read = [node for node in nodes(found["Plan"]) if node.get("Relation Name") == "messages" and "Index Name" in node]
     assert "idx_messages_streaming" in {node["Index Name"] for node in read}
     assert not {node["Node Type"] for node in nodes(found["Plan"])} & {"Seq Scan", "Sort"}
+
+
+@pytest.mark.parametrize("mode", ["custom", "generic"])
+@pytest.mark.parametrize("who", ["owner", "user", "service"])
+def test_the_volume_of_a_week_reads_a_week(filled: psycopg.Connection, who: str, mode: str) -> None:
+    found = plan(filled, "the volume of a week", who, mode)
+    assert found["Actual Rows"] == 7
+    read = [node for node in nodes(found) if node.get("Relation Name") == "conversation_messages"]
+    assert not any(node.get("Rows Removed by Filter", 0) for node in read), read
+    of_days, ends = 7 * 24, 2
+    assert sum(round(node["Actual Rows"] * node["Actual Loops"]) for node in read) == of_days + ends
