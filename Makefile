@@ -40,7 +40,7 @@ verify: $(READY) ## check revision, catalog and data; exit 1 if anything is wron
 
 ##@ Work
 test: $(READY) ## run the tests (PG=15, 16, 17 or 18; TESTS=tests/policies)
-	$(BIN)/pytest -n 3 --dist loadfile --postgres $(PG) $(TESTS)
+	$(BIN)/pytest -n 3 --dist worksteal --postgres $(PG) $(TESTS)
 test-chat: $(CHAT_READY) ## test and type-check the example chat service, its page in Chromium where that is installed
 	cd $(CHAT) && .venv/bin/mypy && .venv/bin/pytest
 check: $(READY) ## lint and type-check Python, lint the revisions and the SQL of the whole chain

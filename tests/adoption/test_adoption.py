@@ -118,6 +118,7 @@ def unmoved(found: Rows) -> Rows:
     }
 
 
+@pytest.mark.sampled(2)
 @alive
 def test_the_application_works_before_during_and_after(place: Place, start: str, platform: str) -> None:
     place.load(start)
@@ -128,6 +129,7 @@ def test_the_application_works_before_during_and_after(place: Place, start: str,
     working.check()
 
 
+@pytest.mark.sampled(2)
 @most
 def test_the_downgrade_gives_the_old_database_back(place: Place, start: str, platform: str) -> None:
     place.load(start)
@@ -146,6 +148,7 @@ def public(place: Place) -> Snapshot:
         return take_snapshot(connection, ("public",))
 
 
+@pytest.mark.sampled(4)
 @few
 def test_a_revision_that_was_done_and_not_recorded_is_done_again(
     empty_head: Snapshot, place: Place, start: str, platform: str
@@ -160,6 +163,7 @@ def test_a_revision_that_was_done_and_not_recorded_is_done_again(
     assert faults(place, compare(empty_head, place.chain.snapshot())) == []
 
 
+@pytest.mark.sampled(2)
 @few
 def test_an_upgrade_killed_again_and_again_ends_like_one_left_alone(
     empty_head: Snapshot,
@@ -184,6 +188,7 @@ def test_an_upgrade_killed_again_and_again_ends_like_one_left_alone(
     assert lost(unmoved(before), at_head(place, columns)) == []
 
 
+@pytest.mark.sampled(3)
 @most
 def test_the_script_ends_where_the_upgrade_does(empty_head: Snapshot, place: Place, start: str, platform: str) -> None:
     place.load(start)

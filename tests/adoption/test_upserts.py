@@ -16,7 +16,7 @@ from psycopg.types.json import Jsonb
 from tests.adoption.legacy import Place, psql
 from tests.adoption.old_clients import ACME, NEIGHBOUR, USER, Api
 
-pytestmark = pytest.mark.sampled(3)  # each case takes seconds
+pytestmark = pytest.mark.sampled(6)  # each case takes seconds
 
 UPSERT = (
     "INSERT INTO {} (id, messages) VALUES (gen_random_uuid(), '[]')"

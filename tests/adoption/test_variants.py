@@ -18,7 +18,7 @@ from tests.catalog.planting import told
 from tests.migrations.chain import Chain
 from tests.migrations.test_stairs import differences
 
-pytestmark = pytest.mark.sampled(3)  # each case takes seconds
+pytestmark = pytest.mark.sampled(8)  # each case takes seconds
 
 ADOPTED = [(name, each.platform) for name, each in VARIANTS.items() if each.told is None]
 REFUSED = [(name, each.platform) for name, each in VARIANTS.items() if each.told is not None]

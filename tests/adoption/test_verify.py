@@ -21,6 +21,7 @@ SERVICE = """
 KEPT = {"5": ("policies", "definers"), "6": ("policies",)}
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize(("start", "platform"), [*ONCE, ("empty", "supabase-all"), ("empty", "owner"), ("2", "owner")])
 def test_a_right_adoption_passes(place: Place, start: str, platform: str) -> None:
     place.load(start)
@@ -48,6 +49,7 @@ def test_grants_to_a_services_own_logins_are_listed_and_no_fault(place: Place, p
         place.admin.execute("DROP OWNED BY app_rw, reporting; DROP ROLE app_rw, reporting")
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("platform", SUPABASE[:1])
 @pytest.mark.parametrize(
     ("drift", "identity"),

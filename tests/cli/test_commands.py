@@ -342,6 +342,7 @@ def test_a_purge_leaves_a_session_in_use_to_the_next_one(sessions: str) -> None:
     assert "Deleted 1 of 1" in chat_schema(sessions, "purge").stdout
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("option", ["--older-than", "--batch-size"])
 @pytest.mark.parametrize("number", ["", "x", "0", "-3", "1.5", "1e9999", "100001", str(2**31), str(2**63), "9" * 5000])
 def test_a_purge_refuses_numbers_that_it_cannot_count_by(option: str, number: str) -> None:

@@ -63,6 +63,7 @@ def test_what_leads_nowhere_is_one_message_without_the_password(url: str) -> Non
     assert PASSWORD not in said
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("url", [url for url in REFUSED if "?" in url or url == next(iter(REFUSED))])
 def test_what_leads_nowhere_ends_the_command_line(url: str) -> None:
     with alembic(url, "upgrade", "head") as process:

@@ -20,6 +20,7 @@ from tests.live.command_line import connect, value, wait_for
 from tests.postgres_binaries import NEWEST
 
 OLD_SHAPE = "0031"  # chat_messages without conversations; 0032 and 0033 bring them
+MOVED = "0042"  # every chat has been moved and counted; what comes after it are columns, tables and indexes of features
 USERS, MESSAGES = 5, 200  # about 60 pages, which is more than two first batches of a backfill and a remainder
 
 
@@ -44,10 +45,24 @@ def client(old_url: str) -> Iterator[psycopg.Connection]:
         yield connection
 
 
+def _upgrade_to_moved(*, host: str, port: int, dbname: str, **_: object) -> None:
+    command.upgrade(alembic_config(_text(embedded.Server(Path(host), port, NEWEST), dbname)), MOVED)
+
+
+moved_template = factories.postgresql_noproc(depends_on="address", dbname="moved", load=[_upgrade_to_moved])
+
+
 @pytest.fixture
 def head(migrated_url: str) -> Snapshot:
     """The catalog that a clean upgrade makes."""
     return snapshot(migrated_url)
+
+
+@pytest.fixture
+def moved(server: embedded.Server, moved_template: NoopExecutor) -> Iterator[Snapshot]:
+    """The catalog that a clean upgrade to ``MOVED`` makes."""
+    with _database(server, template=moved_template.template_dbname) as name:
+        yield snapshot(_text(server, name))
 
 
 def snapshot(url: str) -> Snapshot:

@@ -14,7 +14,7 @@ from app.catalog import Snapshot
 from app.engine import batches
 from tests.conftest import alembic_config
 from tests.live.command_line import alembic, connect, value, wait_for
-from tests.live.conftest import MESSAGES, USERS, fill, locked_message, snapshot
+from tests.live.conftest import MESSAGES, MOVED, USERS, fill, locked_message, snapshot
 from tests.migrations.chain import planned
 
 TINY = ("batch-time=1ms", "lock-timeout=50ms")
@@ -66,17 +66,17 @@ def test_a_batch_grows_while_it_is_cheap(old_url: str, client: psycopg.Connectio
 
 @ONE_OR_THREE
 def test_a_row_that_a_client_holds_is_waited_for_and_not_skipped(
-    old_url: str, client: psycopg.Connection, head: Snapshot, workers: int
+    old_url: str, client: psycopg.Connection, moved: Snapshot, workers: int
 ) -> None:
     fill(client)
     x = (*TINY, f"backfill-workers={workers}")
-    with locked_message(old_url) as locked, alembic(old_url, "upgrade", "head", x=x) as run:
+    with locked_message(old_url) as locked, alembic(old_url, "upgrade", MOVED, x=x) as run:
         run.says(f"conversations of chat_messages: waits for a row locked by pid {locked.pid} (halfway, idle in ")
         assert run.goes_on
         locked.release()
         run.succeeds()
     assert value(client, ASTRAY) == 0
-    assert snapshot(old_url) == head
+    assert snapshot(old_url) == moved
 
 
 def test_a_row_that_is_held_for_too_long_stops_it_with_the_name_of_the_holder(
@@ -87,13 +87,13 @@ def test_a_row_that_is_held_for_too_long_stops_it_with_the_name_of_the_holder(
         [in_the_way] = planned(old_url).would_stop
         assert in_the_way.says.startswith(f"pid {locked.pid} (halfway, idle in transaction, ")
         assert "A run would wait for the rows of one batch on public.chat_messages" in in_the_way.says
-        with alembic(old_url, "upgrade", "head", x=(*TINY, "lock-retry-for=1ms")) as run:
+        with alembic(old_url, "upgrade", MOVED, x=(*TINY, "lock-retry-for=1ms")) as run:
             said = run.fails()
         assert "FAILED: conversations of chat_messages stopped at " in said
         assert f"a row was locked for 0.001 s, last by pid {locked.pid} (halfway, idle in transaction, " in said
         assert "Finished batches of conversations of chat_messages stay; the next run goes on after them." in said
         assert value(client, "SELECT count(conversation_id) FROM chat_messages")
-    with alembic(old_url, "upgrade", "head") as again:
+    with alembic(old_url, "upgrade", MOVED) as again:
         assert "conversations of chat_messages: goes on at " in again.succeeds()
     assert value(client, ASTRAY) == 0
 

@@ -14,7 +14,7 @@ from app import embedded
 from app.catalog import Snapshot
 from tests.conftest import SETTINGS, alembic_config, scratch_folder
 from tests.live.command_line import alembic, connect, value, wait_for
-from tests.live.conftest import OLD_SHAPE, USERS, fill, locked_message, snapshot
+from tests.live.conftest import MOVED, OLD_SHAPE, USERS, fill, locked_message, snapshot
 from tests.live.test_kills import TINY, WORKER
 from tests.postgres_binaries import binaries
 
@@ -38,7 +38,7 @@ def test_a_full_disk_keeps_what_is_done_and_says_what_to_do(request: pytest.Fixt
                 assert LARGEST_FILE - (1 << 18) < size < LARGEST_FILE - (1 << 16)
         with largest_file(), embedded.running(folder / "data", bin_dir=bin_dir, settings=settings) as server:
             url = server.url().render_as_string(hide_password=False)
-            with alembic(url, "upgrade", "head") as upgrade:
+            with alembic(url, "upgrade", MOVED) as upgrade:
                 said = upgrade.fails()
             assert "The server's disk or its quota is full; make room and run the command again to go on." in said
             with connect(url) as client:
@@ -47,7 +47,7 @@ def test_a_full_disk_keeps_what_is_done_and_says_what_to_do(request: pytest.Fixt
                 assert 0 < done < USERS * messages
         with embedded.running(folder / "data", bin_dir=bin_dir, settings=settings) as server:
             url = server.url().render_as_string(hide_password=False)
-            with alembic(url, "upgrade", "head") as again:
+            with alembic(url, "upgrade", MOVED) as again:
                 again.succeeds()
             with connect(url) as client:
                 assert value(client, DONE) == USERS * messages
@@ -64,10 +64,10 @@ def largest_file() -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
-def test_a_cancelled_batch_is_one_message(old_url: str, client: psycopg.Connection, head: Snapshot) -> None:
+def test_a_cancelled_batch_is_one_message(old_url: str, client: psycopg.Connection, moved: Snapshot) -> None:
     """As a statement_timeout would do it, if the run let one stand."""
     fill(client)
-    with locked_message(old_url) as locked, alembic(old_url, "upgrade", "head", x=TINY) as upgrade:
+    with locked_message(old_url) as locked, alembic(old_url, "upgrade", MOVED, x=TINY) as upgrade:
         locked.wait_until_reached()
         wait_for(
             lambda: not upgrade.goes_on or value(client, f"SELECT pg_cancel_backend(({WORKER}))") is None, "its end"
@@ -75,13 +75,13 @@ def test_a_cancelled_batch_is_one_message(old_url: str, client: psycopg.Connecti
         said = upgrade.fails()
     assert "PostgreSQL refused a statement (57014)" in said
     assert "run the command again to go on" in said
-    with alembic(old_url, "upgrade", "head") as again:
+    with alembic(old_url, "upgrade", MOVED) as again:
         assert "conversations of chat_messages: goes on at " in again.succeeds()
-    assert snapshot(old_url) == head
+    assert snapshot(old_url) == moved
 
 
 def test_a_client_that_waits_for_a_batch_that_waits_for_it_is_let_through(
-    old_url: str, client: psycopg.Connection, head: Snapshot
+    old_url: str, client: psycopg.Connection, moved: Snapshot
 ) -> None:
     fill(client)
     command.upgrade(alembic_config(old_url), "0032")
@@ -92,11 +92,11 @@ def test_a_client_that_waits_for_a_batch_that_waits_for_it_is_let_through(
     with connect(old_url) as writer:
         writer.autocommit = False
         writer.execute(later)
-        with alembic(old_url, "upgrade", "head") as upgrade:
+        with alembic(old_url, "upgrade", MOVED) as upgrade:
             blocked = f"SELECT {writer.info.backend_pid} = ANY (pg_blocking_pids(({WORKER})))"
             wait_for(lambda: value(client, blocked), "a batch that has the first row and waits for the ninth")
             assert writer.execute(first).rowcount == 1
             writer.commit()
             upgrade.succeeds()
     assert value(client, "SELECT count(*) FROM chat_messages WHERE content IN ('first', 'later')") == 2
-    assert snapshot(old_url) == head
+    assert snapshot(old_url) == moved

@@ -14,7 +14,7 @@ from alembic import command
 from app.catalog import Snapshot
 from tests.conftest import alembic_config
 from tests.live.command_line import alembic, connect, value, wait_for
-from tests.live.conftest import OLD_SHAPE, fill, snapshot
+from tests.live.conftest import MOVED, OLD_SHAPE, fill, snapshot
 from tests.migrations.chain import planned
 
 READS = "SELECT count(*) FROM chat_messages"
@@ -37,17 +37,17 @@ def transaction(url: str, query: str) -> Iterator[psycopg.Connection]:
 
 @pytest.mark.parametrize("query", [READS, WRITES])
 def test_it_names_who_is_in_the_way_and_goes_through_when_they_are_done(
-    old_url: str, head: Snapshot, query: str
+    old_url: str, moved: Snapshot, query: str
 ) -> None:
     with (
         transaction(old_url, query) as blocker,
-        alembic(old_url, "upgrade", "head", x=("lock-timeout=150ms",)) as upgrade,
+        alembic(old_url, "upgrade", MOVED, x=("lock-timeout=150ms",)) as upgrade,
     ):
         upgrade.says(f"pid {blocker.info.backend_pid} (nightly report, idle in transaction, ")
         upgrade.says(f" s): {query}")
         blocker.rollback()
         upgrade.succeeds()
-    assert snapshot(old_url) == head
+    assert snapshot(old_url) == moved
 
 
 def test_a_client_behind_the_waiting_revision_does_not_wait_for_the_blocker(
@@ -57,7 +57,7 @@ def test_a_client_behind_the_waiting_revision_does_not_wait_for_the_blocker(
         transaction(old_url, READS) as blocker,
         connect(old_url) as reader,
         ThreadPoolExecutor() as pool,
-        alembic(old_url, "upgrade", "head", x=("lock-timeout=1s",)) as upgrade,
+        alembic(old_url, "upgrade", MOVED, x=("lock-timeout=1s",)) as upgrade,
     ):
         wait_for(lambda: value(client, WAITING_FOR_TABLE), "the revision to ask for its lock")
         reading = pool.submit(reader.execute, READS)
@@ -72,12 +72,12 @@ def test_a_client_behind_the_waiting_revision_does_not_wait_for_the_blocker(
 
 
 @pytest.mark.parametrize("retry_for", ["1ms", "800ms"])
-def test_it_gives_up_with_nothing_half_applied(old_url: str, head: Snapshot, retry_for: str) -> None:
+def test_it_gives_up_with_nothing_half_applied(old_url: str, moved: Snapshot, retry_for: str) -> None:
     before = snapshot(old_url)
     with transaction(old_url, READS) as blocker:
         [planned_for] = planned(old_url).would_stop
         assert planned_for.says.startswith(f"pid {blocker.info.backend_pid} (nightly report, idle in transaction, ")
-        with alembic(old_url, "upgrade", "head", x=(f"lock-retry-for={retry_for}",)) as upgrade:
+        with alembic(old_url, "upgrade", MOVED, x=(f"lock-retry-for={retry_for}",)) as upgrade:
             said = upgrade.fails()
         assert f"31 -> 0032: no lock within {'0.001' if retry_for == '1ms' else '0.8'} s" in said
         assert f"last blocked by pid {blocker.info.backend_pid} (nightly report" in said
@@ -86,9 +86,9 @@ def test_it_gives_up_with_nothing_half_applied(old_url: str, head: Snapshot, ret
         assert snapshot(old_url) == before
 
     assert planned(old_url).would_stop == []
-    with alembic(old_url, "upgrade", "head") as again:
+    with alembic(old_url, "upgrade", MOVED) as again:
         again.succeeds()
-    assert snapshot(old_url) == head
+    assert snapshot(old_url) == moved
 
 
 def test_it_is_the_one_to_step_back_from_a_deadlock(old_url: str, client: psycopg.Connection) -> None:
@@ -100,7 +100,7 @@ def test_it_is_the_one_to_step_back_from_a_deadlock(old_url: str, client: psycop
     )
     with (
         transaction(old_url, "UPDATE conversations SET title = 'mine'") as blocker,
-        alembic(old_url, "upgrade", "head", x=("lock-timeout=50s",)) as upgrade,
+        alembic(old_url, "upgrade", MOVED, x=("lock-timeout=50s",)) as upgrade,
     ):
         blocker.execute("SET deadlock_timeout = '1h'")  # the client looks for no deadlock, so the revision finds it
         wait_for(
@@ -119,7 +119,7 @@ def test_a_login_that_may_not_see_other_sessions_is_told_as_much_as_it_may_see(
     """The migrating login is often a plain owner, and the application another login."""
     with (
         transaction(old_url, READS) as blocker,
-        alembic(old_url.replace("postgres@", f"{owner}@"), "upgrade", "head") as upgrade,
+        alembic(old_url.replace("postgres@", f"{owner}@"), "upgrade", MOVED) as upgrade,
     ):
         upgrade.says(f"pid {blocker.info.backend_pid} (")
         blocker.rollback()
@@ -164,6 +164,6 @@ def test_no_client_stands_in_line_behind_the_default_lock_timeout_of_the_server(
     old_url: str, client: psycopg.Connection
 ) -> None:
     """The revision's timeout is its session's: clients keep what they had."""
-    with alembic(old_url, "upgrade", "head") as upgrade:
+    with alembic(old_url, "upgrade", MOVED) as upgrade:
         upgrade.succeeds()
     assert value(client, "SHOW lock_timeout") == "0"

@@ -15,7 +15,7 @@ from alembic import command
 from app import embedded, unprivileged
 from tests.conftest import SETTINGS, alembic_config, scratch_folder
 from tests.live.command_line import Run, alembic, connect, value, wait_for
-from tests.live.conftest import MESSAGES, OLD_SHAPE, USERS, fill, locked_message
+from tests.live.conftest import MESSAGES, MOVED, OLD_SHAPE, USERS, fill, locked_message
 from tests.postgres_binaries import binaries
 
 TIGHT = ("batch-time=1ms", "lock-timeout=50ms", "max-replica-lag=1ms")
@@ -98,7 +98,7 @@ def test_who_waits_for_a_replica_can_be_told_to_stop(
         upgrade.says(WAITS)
         upgrade.process.send_signal(number)
         assert "FAILED: conversations of chat_messages stopped at " in upgrade.fails()
-    with alembic(primary, "upgrade", "head") as again:  # ten seconds, not a millisecond
+    with alembic(primary, "upgrade", MOVED) as again:  # ten seconds, not a millisecond
         assert WAITS not in again.succeeds()
 
 
@@ -107,7 +107,7 @@ def late(primary: str, replica: psycopg.Connection) -> Iterator[Run]:
     """Start an upgrade that goes on while the replica stands still."""
     with locked_message(primary) as locked:  # so that it is not done before anybody looks at the replica
         replica.execute("SELECT pg_wal_replay_pause()")
-        with alembic(primary, "upgrade", "head", x=TIGHT) as upgrade:
+        with alembic(primary, "upgrade", MOVED, x=TIGHT) as upgrade:
             upgrade.says(WAITS)
             locked.release()
             yield upgrade
@@ -129,7 +129,7 @@ def test_a_subscriber_is_not_waited_for(primary: str, client: psycopg.Connection
         client.execute("INSERT INTO users VALUES (gen_random_uuid())")
         behind = "SELECT state = 'streaming' AND replay_lsn < pg_current_wal_flush_lsn() FROM pg_stat_replication"
         wait_for(lambda: value(client, behind), "the subscriber to be behind")
-        with locked_message(primary) as locked, alembic(primary, "upgrade", "head", x=TIGHT) as upgrade:
+        with locked_message(primary) as locked, alembic(primary, "upgrade", MOVED, x=TIGHT) as upgrade:
             wait_for(
                 lambda: upgrade.output.count("waits for a row locked by") > 5, "the backfill to look more than once"
             )
@@ -142,11 +142,11 @@ def test_a_subscriber_is_not_waited_for(primary: str, client: psycopg.Connection
 def test_a_login_that_may_not_see_the_replicas_is_told(primary: str, client: psycopg.Connection) -> None:
     client.execute("CREATE ROLE deployer LOGIN")
     client.execute("CREATE DATABASE theirs OWNER deployer")
-    with alembic(primary.replace("postgres@/chat", "deployer@/theirs"), "upgrade", "head") as upgrade:
+    with alembic(primary.replace("postgres@/chat", "deployer@/theirs"), "upgrade", MOVED) as upgrade:
         said = upgrade.succeeds()
     assert "conversations of chat_messages: cannot see how far the replicas are (GRANT pg_monitor), so waits" in said
     client.execute("GRANT pg_monitor TO deployer")
     with alembic(primary.replace("postgres@/chat", "deployer@/theirs"), "downgrade", "base") as downgrade:
         downgrade.succeeds()
-    with alembic(primary.replace("postgres@/chat", "deployer@/theirs"), "upgrade", "head") as upgrade:
+    with alembic(primary.replace("postgres@/chat", "deployer@/theirs"), "upgrade", MOVED) as upgrade:
         assert "cannot see how far" not in upgrade.succeeds()

@@ -127,6 +127,7 @@ def state(chain: Chain) -> tuple[str, Snapshot, dict[str, int]]:
     return chain.revision(), chain.snapshot(), {table: chain.value(f"SELECT count(*) FROM {table}") for table in tables}
 
 
+@pytest.mark.sampled(2)
 @each_revision
 def test_a_downgrade_that_would_destroy_rows_is_refused_with_their_number_and_nothing_is_half_undone(
     full: Chain, revision: str
@@ -147,6 +148,7 @@ def test_a_downgrade_that_would_destroy_rows_is_refused_with_their_number_and_no
     assert state(full) == untouched
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("by_script", [False, True], ids=["online", "by_script"])
 @each_revision
 def test_it_goes_through_once_somebody_has_said_that_it_may(full: Chain, revision: str, by_script: bool) -> None:

@@ -65,6 +65,7 @@ def filled(chain: Chain) -> tuple[Chain, dict[str, UUID]]:
     return chain, people
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("by_script", [False, True], ids=["online", "by_script"])
 @pytest.mark.parametrize("fault", FAULTS)
 def test_what_is_wrong_is_named_with_its_number_and_once_mended_the_upgrade_goes_through(

@@ -22,6 +22,7 @@ CHANGES_CODE = re.compile(r"CREATE (OR REPLACE )?(FUNCTION|TRIGGER|VIEW)|polic|a
 TELLING = [number(file) for file in FILES if CHANGES_CODE.search(file.read_text("utf-8").split('"""', 2)[2])]
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.usefixtures("logins")
 @pytest.mark.parametrize(("start", "platform"), MOST if EVERYWHERE else FEW)
 def test_no_client_runs_code_as_another_role_at_any_revision(place: Place, start: str, platform: str) -> None:
