@@ -25,8 +25,8 @@ def test_the_steps_of_the_page_lead_to_a_chat_that_its_user_alone_reads(tmp_path
     assert f"python {name}" in PAGE
     (tmp_path / name).write_text(program)
     assert output_of([sys.executable, name], cwd=tmp_path, env=environment).splitlines() == [
-        "Ann reads Trip to Lyon: user: Two seats on Friday, please.",
-        "Ann reads Trip to Lyon: assistant: Booked: the 8:04.",
-        "Ann has 1 conversations",
-        "Ben has 0 conversations",
+        "Ann sees ['Trip to Lyon']",
+        "    user: Two seats on Friday, please.",
+        "    assistant: Booked: the 8:04.",
+        "Ben sees []",
     ]
