@@ -130,6 +130,20 @@ def status(config: Config, as_json: bool = False, watch: bool = False) -> None:
             print(told, flush=True)
 
 
+def stats(config: Config, as_json: bool = False) -> None:
+    """Show size, dead rows, bloat, vacuums and scans of each table; missing and unused indexes; oldest transactions."""
+    from .stats import stats as read
+
+    with _connected(config) as connection:
+        found = read(connection)
+        where = database.described(connection)
+    if as_json:
+        print(json.dumps({"version": 1, "database": where, **found.as_json()}, indent=1))
+    else:
+        for line in found.lines():
+            print(line)
+
+
 def pause(config: Config) -> None:
     """Pause the deployment that runs, and each that is started, until `chat-schema resume`; clients notice nothing."""
     with _deployments(config) as all_of:
@@ -523,7 +537,7 @@ class _CommandLine(CommandLine):
 
     def __init__(self) -> None:
         super().__init__(prog="chat-schema")
-        own = (plan, lint, verify, wait, status, pause, resume, throttle, purge, sql, embedded)
+        own = (plan, lint, verify, wait, status, stats, pause, resume, throttle, purge, sql, embedded)
         for command_ in (*own, export, import_, erase, rotate_keys):
             self.register_command(command_)
         _add_options_of_a_run(self.parser, None)

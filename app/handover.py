@@ -59,7 +59,7 @@ OWNED = (
     Owned("chat_session_arrays", "session_id", key=("session_id",), schema="chat_internal"),
     Owned("brands", "created_at, id"),
     Owned("conversation_sessions", "created_at, id", afterwards=("last_activity_at",)),
-    Owned("conversation_messages", "session_id, created_at, id"),
+    Owned("conversation_messages", "session_id, created_at, seq", renewed=("seq",)),
     Owned("attachments", "created_at, id"),
     Owned("feedback", "message_id", key=("message_id", "user_id")),
     Owned("shares", "created_at, id"),

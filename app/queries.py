@@ -87,7 +87,7 @@ class MessagePosition(NamedTuple):
     seq: int
 
     @classmethod
-    def of(cls, message: Message) -> MessagePosition:
+    def of(cls, message: Message | ConversationMessage) -> MessagePosition:
         """Return the position of ``message``, from which the next page goes on."""
         return cls(message.created_at, message.seq)
 
@@ -747,6 +747,31 @@ def search(
         name="found",
     )
     return select(*found.c)
+
+
+def session_history(
+    session_id: UUID, *, after: MessagePosition | None = None, limit: int = 50
+) -> Select[ConversationMessage]:
+    """Return a page of a creative session's messages in order, from its first or from ``after`` on.
+
+    Yields ConversationMessage; where a page ended is ``MessagePosition.of(page[-1])``.
+    Index: idx_conversation_messages_session for a user, idx_conversation_messages_session_created for the service.
+    """
+    m = ConversationMessage
+    page = select(m).where(m.session_id == session_id).order_by(m.created_at, m.seq).limit(limit)
+    return page if after is None else page.where(tuple_(m.created_at, m.seq) > after)
+
+
+def session_history_backwards(
+    session_id: UUID, *, before: MessagePosition | None = None, limit: int = 50
+) -> Select[ConversationMessage]:
+    """Return a page of a creative session's messages **newest first**, from its end or from ``before`` back.
+
+    Yields ConversationMessage. Indexes: those of :func:`session_history`, read backwards.
+    """
+    m = ConversationMessage
+    page = select(m).where(m.session_id == session_id).order_by(m.created_at.desc(), m.seq.desc()).limit(limit)
+    return page if before is None else page.where(tuple_(m.created_at, m.seq) < before)
 
 
 def session_cost(session_id: UUID) -> Select[Decimal]:

@@ -10,10 +10,12 @@ from uuid import UUID
 
 from sqlalchemy import (
     ARRAY,
+    BigInteger,
     CheckConstraint,
     FetchedValue,
     ForeignKey,
     ForeignKeyConstraint,
+    Identity,
     Index,
     String,
     Uuid,
@@ -128,7 +130,7 @@ class ConversationSession(Base):
         primaryjoin=_SAME_SESSION,
         cascade="all, delete-orphan",
         passive_deletes=True,
-        order_by="ConversationMessage.created_at",
+        order_by="(ConversationMessage.created_at, ConversationMessage.seq)",
     )
 
 
@@ -152,6 +154,8 @@ class ConversationMessage(Base):
     questions_asked: Mapped[JsonArray | None]
     delegation_plan: Mapped[JsonObject | None]
     created_at: Mapped[CreatedAt]
+    # Orders messages of the same time, as a question and its answer of one transaction are.
+    seq: Mapped[int] = mapped_column(BigInteger, Identity(always=False))
 
     __table_args__ = (
         CheckConstraint(f"role IN {get_args(SessionMessageRole)}", name="role"),
@@ -171,9 +175,9 @@ class ConversationMessage(Base):
         ),
         # A session in order, get_conversation_history(), as a user, to whose query the policy adds user_id; sums over a
         # session; the cascade from conversation_sessions, which deletes by both columns.
-        Index("idx_conversation_messages_session", "session_id", "user_id", "created_at", "id"),
+        Index("idx_conversation_messages_session", "session_id", "user_id", "created_at", "seq"),
         # The same as the service.
-        Index("idx_conversation_messages_session_created", "session_id", "created_at", "id"),
+        Index("idx_conversation_messages_session_created", "session_id", "created_at", "seq"),
         # A user's messages, and the cascade from users.
         Index("idx_conversation_messages_user", "user_id", "created_at"),
         Index("idx_conversation_messages_created", "created_at"),

@@ -37,6 +37,7 @@ RELATIONS: dict[str, dict[str, set[str]]] = {
     "public.conversations": BOTH_WRITE,
     "public.messages": {"authenticated": WRITE_MESSAGE, "service_role": WRITE_MESSAGE},
     "public.messages_seq_seq": NOBODY,  # an identity column's sequence asks for no right
+    "public.conversation_messages_seq_seq": NOBODY,
     "public.chat_messages": BOTH_WRITE,
     "public.chat_sessions": BOTH_WRITE,
     "public.brands": BOTH_WRITE,
