@@ -559,7 +559,8 @@ def attachments_of(
 ) -> Select[Attachment]:
     """Return a page of a conversation's attachments, the first added first; those of no message yet among them.
 
-    Yields Attachment. Index: idx_attachments_conversation_id.
+    Yields Attachment. Index: idx_attachments_conversation_id for a user, idx_attachments_conversation_id_created_at for
+    the service.
     """
     page = select(Attachment).where(Attachment.conversation_id == conversation_id)
     page = page.order_by(Attachment.created_at, Attachment.id).limit(limit)
@@ -780,6 +781,14 @@ def session_cost(session_id: UUID) -> Select[Decimal]:
     Index: idx_conversation_messages_session.
     """
     return select(_total_cost()).where(ConversationMessage.session_id == session_id)
+
+
+def user_cost(user_id: UUID) -> Select[Decimal]:
+    """Return what a user's creative sessions have cost, in US dollars: one Decimal, 0 for a user without messages.
+
+    Index: idx_conversation_messages_user.
+    """
+    return select(_total_cost()).where(ConversationMessage.user_id == user_id)
 
 
 class Usage(NamedTuple):

@@ -31,6 +31,7 @@ from uuid import NAMESPACE_OID, UUID, uuid5
 import psycopg
 
 from app import embedded
+from benchmarks.as_a_user import on_cpu
 from benchmarks.corpus import Corpus
 from benchmarks.ways import conninfo, upgrade
 
@@ -170,12 +171,6 @@ def page(connection: psycopg.Connection, query: str, best: bool) -> tuple[float,
     assert plan is not None
     [told] = plan[0]
     return told["Planning Time"] + told["Execution Time"], round(told["Plan"]["Actual Rows"])
-
-
-def on_cpu(connection: psycopg.Connection) -> float:
-    """Return how long the connection's server process has worked, in microseconds; 0 where nothing tells."""
-    told = Path(f"/proc/{connection.info.backend_pid}/schedstat")
-    return int(told.read_text().split()[0]) / 1000 if told.exists() else 0.0
 
 
 def inserts(url: str, corpus: Corpus, count: int) -> Iterator[str]:

@@ -43,8 +43,10 @@ class Attachment(Base):
         ),
         # A user's attachments, and the cascade from users.
         Index("idx_attachments_user_id", "user_id", "created_at", "id"),
-        # queries.attachments_of(), and the cascade from conversations.
+        # queries.attachments_of() as a user, to whose query the policy adds user_id; the cascade from conversations.
         Index("idx_attachments_conversation_id", "conversation_id", "user_id", "created_at", "id"),
+        # The same as the service.
+        Index("idx_attachments_conversation_id_created_at", "conversation_id", "created_at", "id"),
         # The cascade from messages.
         Index(
             "idx_attachments_message_id",

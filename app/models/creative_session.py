@@ -175,11 +175,24 @@ class ConversationMessage(Base):
         ),
         # A session in order, get_conversation_history(), as a user, to whose query the policy adds user_id; sums over a
         # session; the cascade from conversation_sessions, which deletes by both columns.
-        Index("idx_conversation_messages_session", "session_id", "user_id", "created_at", "seq"),
+        Index(
+            "idx_conversation_messages_session",
+            "session_id",
+            "user_id",
+            "created_at",
+            "seq",
+            postgresql_include=["cost_usd"],
+        ),
         # The same as the service.
-        Index("idx_conversation_messages_session_created", "session_id", "created_at", "seq"),
-        # A user's messages, and the cascade from users.
-        Index("idx_conversation_messages_user", "user_id", "created_at"),
+        Index(
+            "idx_conversation_messages_session_created",
+            "session_id",
+            "created_at",
+            "seq",
+            postgresql_include=["cost_usd"],
+        ),
+        # A user's messages, what they cost, queries.user_cost(), its daily_message_volume, and the cascade from users.
+        Index("idx_conversation_messages_user", "user_id", "created_at", postgresql_include=["cost_usd"]),
         Index("idx_conversation_messages_created", "created_at"),
         # A brand's messages, and what a session's change of brand takes along.
         Index("idx_conversation_messages_brand", "brand_id", "session_id"),

@@ -18,12 +18,14 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql.asyncpg import dialect as numbered
 
 from app import queries
-from app.queries import ConversationPosition, MarkPosition, MessagePosition
+from app.queries import AttachmentPosition, ConversationPosition, HitPosition, MarkPosition, MessagePosition
 
 ME, TENANT, LEFT = UUID(int=1), UUID(int=2), UUID(int=3)
 OTHER, TASK = UUID(int=8), UUID(int=9)  # a user who has little, and one of its tasks
 LONG, LONG_IN_TENANT, LONG_SESSION, SHORT_SESSION = (UUID(int=n) for n in range(4, 8))
 HOURLY_SESSION = UUID(int=10)
+SHORT, LAST = UUID(int=11), UUID(int=12)  # a conversation of the other user; the message that a share of LONG ends with
+TOKEN = "a token"
 
 FILL = f"""
 SET LOCAL session_replication_role = replica;  -- no keys, no triggers
@@ -33,6 +35,7 @@ INSERT INTO tenants (id, name) VALUES ('{TENANT}', 'Acme'), ('{LEFT}', 'Globex')
 INSERT INTO tenant_users (tenant_id, user_id) SELECT '{TENANT}', id FROM users;
 INSERT INTO conversations (id, user_id, tenant_id) VALUES
   ('{LONG}', '{ME}', NULL), ('{LONG_IN_TENANT}', '{ME}', '{TENANT}');
+INSERT INTO conversations (id, user_id) VALUES ('{SHORT}', '{OTHER}');
 INSERT INTO conversations (user_id, tenant_id, archived_at, deleted_at, pinned_at)
   SELECT '{ME}', NULL, CASE n % 3 WHEN 0 THEN at END, CASE n % 3 WHEN 1 THEN at END, CASE WHEN n % 3 = 2 THEN at END
   FROM generate_series(1, 900) AS n,
@@ -49,8 +52,20 @@ INSERT INTO messages (conversation_id, user_id, tenant_id, role, content, create
          CASE n % 2 WHEN 0 THEN 'acme-1' END, CASE n % 2 WHEN 0 THEN n END
   FROM conversations AS c, generate_series(1, 3000) AS n
   WHERE n <= CASE WHEN c.id IN ('{LONG}', '{LONG_IN_TENANT}') THEN 3000 ELSE 5 END ORDER BY random();
+INSERT INTO messages (id, conversation_id, user_id, role, content, created_at)
+  SELECT '{LAST}', id, user_id, 'assistant', 'A zebra', created_at + interval '1 day' FROM conversations
+  WHERE id = '{LONG}';
 INSERT INTO chat_messages (conversation_id, user_id, tenant_id, role, content, created_at)
   SELECT conversation_id, user_id, tenant_id, role, content, created_at FROM messages;
+INSERT INTO attachments
+    (conversation_id, user_id, message_id, name, media_type, size_bytes, sha256, storage_key, created_at)
+  SELECT conversation_id, user_id, id, 'a.png', 'image/png', 1, sha256('a'), id, created_at FROM messages
+  ORDER BY random();
+INSERT INTO feedback (message_id, conversation_id, user_id, rating)
+  SELECT id, conversation_id, user_id, 1 FROM messages ORDER BY random();
+INSERT INTO shares (message_id, conversation_id, user_id, token_hash)
+  SELECT id, conversation_id, user_id, sha256(CASE id WHEN '{LAST}' THEN '{TOKEN}' ELSE id::text END::bytea)
+  FROM messages ORDER BY random();
 INSERT INTO tasks (user_id, title, created_at)
   SELECT u.id, 'Task', '2026-01-01'::timestamptz + n * interval '1 minute'
   FROM users AS u, generate_series(1, 2000) AS n
@@ -89,6 +104,11 @@ _BY_QUERIES: dict[str, sa.Select[Any]] = {
     "the end of a thread": queries.thread_backwards(LONG),
     "what came before": queries.thread_backwards(LONG, before=MessagePosition(_LATE, 1)),
     "a thread in a tenant": queries.thread(LONG_IN_TENANT),
+    "a creative session": queries.session_history(LONG_SESSION),
+    "the next of the session": queries.session_history(LONG_SESSION, after=MessagePosition(_LATE, 1)),
+    "the end of the session": queries.session_history_backwards(LONG_SESSION),
+    "attachments of a conversation": queries.attachments_of(LONG),
+    "the next of the attachments": queries.attachments_of(LONG, after=AttachmentPosition(_LATE, ME)),
 }
 _OLD_CLIENTS: dict[str, tuple[str, tuple[object, ...]]] = {
     "the flat history": ("SELECT * FROM chat_messages WHERE user_id = $1 ORDER BY created_at DESC LIMIT 50", (ME,)),
@@ -111,7 +131,7 @@ _OLD_CLIENTS: dict[str, tuple[str, tuple[object, ...]]] = {
     ),
     "the history of a session": (  # the body of get_conversation_history()
         "SELECT id, role, content, created_at FROM conversation_messages WHERE session_id = $1"
-        " ORDER BY created_at, id LIMIT 50",
+        " ORDER BY created_at, seq LIMIT 50",
         (LONG_SESSION,),
     ),
     "the end of a session": (
@@ -146,6 +166,21 @@ VOLUME: dict[str, tuple[str, tuple[object, ...]]] = {
 LOOK_UPS: dict[str, tuple[str, tuple[object, ...]]] = {
     "a task by id and user": ("SELECT * FROM tasks WHERE id = $1 AND user_id = $2", (TASK, OTHER)),
     "the messages of a user": ("SELECT * FROM messages WHERE user_id = $1", (OTHER,)),
+    "the ratings of a conversation": _numbered(queries.ratings_of(SHORT)),
+    "the shares of a conversation": _numbered(queries.shares_of(SHORT)),
+}
+_HIT = HitPosition("messages", _LATE, ME, 1.0)
+# What a function of ours reads: its plans are not in that of the statement.
+SEARCHES = {
+    "a common word": _numbered(queries.search("hello", user_id=ME)),
+    "the next hits": _numbered(queries.search("hello", user_id=ME, after=_HIT)),
+    "the best hits": _numbered(queries.search("hello", user_id=ME, best_first=True)),
+    "a rare word": _numbered(queries.search("zebra", user_id=ME)),
+    "a word in a conversation": _numbered(queries.search("zebra", user_id=ME, conversation_id=LONG)),
+}
+SHARES = {
+    "a share": _numbered(queries.open_share(TOKEN)),
+    "the next page of the share": _numbered(queries.open_share(TOKEN, after=MessagePosition(_LATE, 1))),
 }
 
 _SINCE, _UNTIL = (datetime(2026, 1, 1, 0, minute, tzinfo=UTC) for minute in (10, 20))
@@ -163,7 +198,15 @@ USAGES = {
         f"tenant_id = '{TENANT}' AND {_WITHIN}",
     ),
 }
-ASKED = LISTINGS | SUMS | LOOK_UPS | VOLUME | {name: statement for name, (statement, _) in USAGES.items()}
+ASKED = (
+    LISTINGS
+    | SUMS
+    | LOOK_UPS
+    | VOLUME
+    | SEARCHES
+    | SHARES
+    | {name: statement for name, (statement, _) in USAGES.items()}
+)
 
 
 @pytest.fixture(scope="module")
@@ -198,10 +241,29 @@ def plan(connection: psycopg.Connection, statement: str, who: str, mode: str, me
     return plan
 
 
+def read_from_end_to_end(connection: psycopg.Connection) -> set[str]:
+    """Return our tables that this transaction has scanned so, also within functions."""
+    found = connection.execute(
+        "SELECT relname FROM pg_stat_xact_all_tables WHERE schemaname = 'public' AND seq_scan > 0"
+    )
+    return {name for (name,) in found}
+
+
 def nodes(node: dict[str, Any]) -> Iterator[dict[str, Any]]:
     yield node
     for child in node.get("Plans", ()):
         yield from nodes(child)
+
+
+def most(least: dict[str, Any], what: str) -> int:
+    """Return how many buffers a plan may read where the owner's reads as ``least`` does.
+
+    The policy of what hangs on a conversation looks up, by index, whether its user sees that: three buffers a row.
+    """
+    looked_up = (
+        3 * int(least["Actual Rows"]) if any(word in what for word in ("attachments", "ratings", "shares")) else 0
+    )
+    return 2 * buffers(least) + 4 + looked_up  # and the memberships of who asks for rows of tenants
 
 
 def buffers(node: dict[str, Any]) -> int:
@@ -218,8 +280,7 @@ def test_a_listing_is_read_by_its_index_in_its_order(
     assert found["Actual Rows"] >= 20
     used = {node["Node Type"] for node in nodes(found)}
     assert not used & {"Sort", "Incremental Sort", "Seq Scan"}, used
-    least = buffers(plan(filled, listing, "owner", mode))
-    assert buffers(found) <= 2 * least + 4  # the memberships of who asks for rows of tenants
+    assert buffers(found) <= most(plan(filled, listing, "owner", mode), listing)
 
 
 @pytest.mark.parametrize("mode", ["custom", "generic"])
@@ -243,7 +304,7 @@ def test_a_look_up_reads_no_rows_of_others(filled: psycopg.Connection, look_up: 
     read = list(nodes(found))
     assert not {node["Node Type"] for node in read} & {"Seq Scan"}
     assert sum(node.get("Rows Removed by Filter", 0) for node in read) == 0
-    assert buffers(found) <= 2 * buffers(plan(filled, look_up, "owner", mode, me=OTHER)) + 4
+    assert buffers(found) <= most(plan(filled, look_up, "owner", mode, me=OTHER), look_up)
 
 
 @pytest.mark.parametrize("mode", ["custom", "generic"])
@@ -291,3 +352,30 @@ def test_the_volume_of_a_week_reads_a_week(filled: psycopg.Connection, who: str,
     assert not any(node.get("Rows Removed by Filter", 0) for node in read), read
     of_days, ends = 7 * 24, 2
     assert sum(round(node["Actual Rows"] * node["Actual Loops"]) for node in read) == of_days + ends
+
+
+@pytest.mark.parametrize("mode", ["custom", "generic"])
+@pytest.mark.parametrize("who", ["owner", "user", "service"])
+@pytest.mark.parametrize("search", SEARCHES)
+def test_a_search_reads_by_index_as_little_for_a_user_as_for_the_owner(
+    filled: psycopg.Connection, search: str, who: str, mode: str
+) -> None:
+    with filled.transaction():
+        found = plan(filled, search, who, mode)
+        assert read_from_end_to_end(filled) == set()
+    assert found["Actual Rows"] == (2 if "zebra" in SEARCHES[search][1] else 20)  # in both stores
+    assert buffers(found) <= 2 * buffers(plan(filled, search, "owner", mode)) + 4
+
+
+@pytest.mark.parametrize("mode", ["custom", "generic"])
+@pytest.mark.parametrize("who", ["owner", "service"])
+@pytest.mark.parametrize("share", SHARES)
+def test_a_share_is_read_by_index_by_those_who_may_open_it(
+    filled: psycopg.Connection, share: str, who: str, mode: str
+) -> None:
+    with filled.transaction():
+        found = plan(filled, share, who, mode)
+        assert read_from_end_to_end(filled) == set()
+    assert found["Actual Rows"] == 50
+    assert buffers(found) <= 150, "more than the page and what leads to it"
+    assert buffers(found) <= 2 * buffers(plan(filled, share, "owner", mode)) + 4

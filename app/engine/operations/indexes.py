@@ -32,6 +32,7 @@ def create_index_online(
     where: str | None = None,
     using: str | None = None,
     storage: str | None = None,
+    include: Sequence[str] = (),
 ) -> None:
     """Build an index CONCURRENTLY, outside a transaction, and see to it that it is valid.
 
@@ -39,11 +40,12 @@ def create_index_online(
     one stays, so the revision can be run again. Locks: ShareUpdateExclusive; waits for transactions older than itself.
     Raises :class:`alembic.util.CommandError` when rows are not unique.
     """
-    key, condition = ", ".join(columns), f" WHERE {where}" if where else ""
+    key, included = ", ".join(columns), f" INCLUDE ({', '.join(include)})" if include else ""
+    condition = f" WHERE {where}" if where else ""
     index = _beside(operations, table, name)
     build = (
         f"CREATE {'UNIQUE ' if unique else ''}INDEX CONCURRENTLY {identifier(operations, name)}"
-        f" ON {quoted(operations, table)}{f' USING {using}' if using else ''} ({key})"
+        f" ON {quoted(operations, table)}{f' USING {using}' if using else ''} ({key}){included}"
         f"{f' WITH ({storage})' if storage else ''}{condition}"
     )
     if is_conditional(operations):
