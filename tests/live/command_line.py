@@ -20,7 +20,7 @@ PATIENCE = 120.0  # seconds until a test that waits for an event gives up; no te
 
 
 class Run:
-    """A run of ``python -m alembic`` that goes on beside the test."""
+    """A command that goes on beside the test."""
 
     def __init__(self, process: subprocess.Popen[bytes], said: IO[bytes]) -> None:
         self.process = process
@@ -72,19 +72,26 @@ def alembic(
     url: str | None, *arguments: str, x: tuple[str, ...] = (), environment: Mapping[str, str] | None = None
 ) -> Iterator[Run]:
     """Start ``alembic -x ... <arguments>`` on the database at ``url``; kill it if the test leaves before its end."""
-    command = [
-        sys.executable,
-        "-m",
-        "alembic",
-        *(word for option in unrehearsed(x) for word in ("-x", option)),
-        *arguments,
-    ]
+    options = (word for option in unrehearsed(x) for word in ("-x", option))
+    with _started(("alembic", *options, *arguments), url, environment) as run:
+        yield run
+
+
+@contextmanager
+def chat_schema(url: str, *arguments: str, environment: Mapping[str, str] | None = None) -> Iterator[Run]:
+    """Start ``chat-schema <arguments>`` on the database at ``url``; kill it if the test leaves before its end."""
+    with _started(("chat_schema", *arguments), url, environment) as run:
+        yield run
+
+
+@contextmanager
+def _started(module: tuple[str, ...], url: str | None, environment: Mapping[str, str] | None) -> Iterator[Run]:
     surroundings = {name: value for name, value in os.environ.items() if not name.startswith(("PG", "DATABASE_URL"))}
     if url is not None:
         surroundings["DATABASE_URL"] = url
     with tempfile.TemporaryFile() as said:
         process = subprocess.Popen(
-            command,
+            [sys.executable, "-m", *module],
             cwd=ROOT,
             env={**surroundings, **(environment or {})},
             stdin=subprocess.DEVNULL,

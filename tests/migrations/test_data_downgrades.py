@@ -17,7 +17,7 @@ ONE_MESSAGE = (
     " SELECT id, user_id, 'user', 'Hi' FROM conversations;"
 )
 
-# the revision whose downgrade would destroy something, what it would destroy, and the statements that put it there
+# the revision whose downgrade would destroy something: what it would destroy, and the statements that put it there
 DESTROYED = {
     "0013": ("2 users", "SELECT"),
     "0017": ("1 tenants", "INSERT INTO tenants (name) VALUES ('Acme')"),
@@ -106,16 +106,29 @@ DESTROYED = {
     ),
 }
 
-each_revision = pytest.mark.parametrize("revision", DESTROYED)
+# what else the downgrade of one of these would destroy
+ALSO_DESTROYED = [
+    (
+        "0060",
+        "1 held conversations",
+        "INSERT INTO conversations (user_id) VALUES ('{user}');"
+        "INSERT INTO retention_holds (conversation_id, user_id) SELECT id, user_id FROM conversations",
+    ),
+]
+CASES = [*DESTROYED.items(), *((revision, tuple(case)) for revision, *case in ALSO_DESTROYED)]
+
+each_case = pytest.mark.parametrize(
+    ("revision", "case"), CASES, ids=[f"{revision}-{case[0]}" for revision, case in CASES]
+)
 
 
 @pytest.fixture
-def full(chain: Chain, revision: str) -> Chain:
+def full(chain: Chain, revision: str, case: tuple[str, str]) -> Chain:
     chain.upgrade(revision)
     people = {"user": chain.new_user(), "other": chain.new_user()}
     if revision > "0017":
         chain.new_tenant(*people.values())
-    chain.execute(DESTROYED[revision][1].format(**people))
+    chain.execute(case[1].format(**people))
     return chain
 
 
@@ -128,12 +141,12 @@ def state(chain: Chain) -> tuple[str, Snapshot, dict[str, int]]:
 
 
 @pytest.mark.sampled(2)
-@each_revision
+@each_case
 def test_a_downgrade_that_would_destroy_rows_is_refused_with_their_number_and_nothing_is_half_undone(
-    full: Chain, revision: str
+    full: Chain, revision: str, case: tuple[str, str]
 ) -> None:
     untouched = state(full)
-    what = DESTROYED[revision][0]
+    what = case[0]
     with pytest.raises(CommandError, match=f"would destroy {what}.*-x allow-data-loss=yes"):
         full.downgrade(before(revision))
     assert state(full) == untouched
@@ -150,7 +163,7 @@ def test_a_downgrade_that_would_destroy_rows_is_refused_with_their_number_and_no
 
 @pytest.mark.sampled(4)
 @pytest.mark.parametrize("by_script", [False, True], ids=["online", "by_script"])
-@each_revision
+@each_case
 def test_it_goes_through_once_somebody_has_said_that_it_may(full: Chain, revision: str, by_script: bool) -> None:
     said = "allow-data-loss=yes"
     if by_script:
