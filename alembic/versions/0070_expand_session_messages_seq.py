@@ -8,7 +8,7 @@ Locks:  AccessExclusive on public.conversation_messages, an instant.
 Undone: the column is dropped, and the order of messages of the same time with it.
 
 Revision ID: 0070
-Revises: 0065
+Revises: 0091
 """
 
 import sqlalchemy as sa
@@ -16,7 +16,7 @@ import sqlalchemy as sa
 from alembic import op
 
 revision = "0070"
-down_revision = "0065"
+down_revision = "0091"
 branch_labels = None
 depends_on = None
 
