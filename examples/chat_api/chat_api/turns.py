@@ -108,7 +108,6 @@ class Turns:
         if turn.answer is not None and turn.answer.status == "complete":
             reply.add("done", await asyncio.to_thread(MessageOut.of, turn.answer, around), last=True)
             return reply
-        self._live.announce(question.user_id, question.conversation_id)
         self._under_way[question.user_id, key] = reply
         task = asyncio.create_task(self._answer(reply, turn, key))
         self._tasks.add(task)  # the loop itself keeps only a weak reference
@@ -145,7 +144,7 @@ class Turns:
             async with self._acting(user_id) as session:
                 answer, new = await said.begin_answer(session, turn, key)
             reply.answer_id = answer.id
-            self._live.announce(user_id, conversation_id)
+            self._live.announce(user_id, conversation_id)  # of the question too
             await (self._write(reply, turn, answer) if new else self._wait_for(answer))
             async with self._acting(user_id) as session:
                 answer = await said.get_message(session, answer.id)
