@@ -170,7 +170,7 @@ def test_who_listens_hears_numbers_and_finds_nothing_under_them(chat: Running, s
     ann.says(conversation, "hello")
     ann.deletes(conversation)
     heard = [notification.payload for notification in stranger.notifies(timeout=1)]
-    assert len(heard) == len(set(heard)) == 6  # each transaction once: begun, asked, a reply begun and whole, trash, gone
+    assert len(heard) == len(set(heard)) == 6  # begun, asked, a reply begun and whole, trash, deleted: each once
     assert all(payload.isdecimal() for payload in heard)
     for statement in ("SELECT FROM chat_api.changes", "SELECT chat_api.announce()"):
         with pytest.raises(psycopg.errors.InsufficientPrivilege):
