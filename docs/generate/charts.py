@@ -1,4 +1,4 @@
-"""The charts of docs/benchmarks.md and of the README, drawn from the figures that the benchmark has written."""
+"""The charts of the pages and of the README, drawn from the figures that the benchmarks have written."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import Any
 from docs.generate.svg import box, path, picture, text
 
 FIGURES = Path(__file__).parents[1] / "benchmarks.json"
+INSTRUCTIONS = Path(__file__).parents[1] / "instructions.json"
 SHOWN = 1_000_000  # the largest table that was measured with clients too
 WIDTH = 760
 
@@ -27,7 +28,7 @@ class Bar:
 
 
 def charts() -> dict[str, str]:
-    """Return each picture by its name, from the figures in docs/benchmarks.json."""
+    """Return each picture by its name, from docs/benchmarks.json and docs/instructions.json."""
     whole = json.loads(FIGURES.read_text("utf-8"))
     runs = {run["rows"]: run for run in whole["runs"]}
     source = f"python -m benchmarks.backfill, {whole['machine']['Date']}, {whole['machine']['Machine']}"
@@ -57,7 +58,19 @@ def charts() -> dict[str, str]:
             lambda result: 1e6 * result["seconds"] / result["rows"],
             source,
         ),
+        "benchmark_policies.svg": _policies(),
     }
+
+
+def _policies() -> str:
+    results = json.loads(INSTRUCTIONS.read_text("utf-8"))["results"]
+    pages = [result for result in results if result["way"] == "user"]
+    return _bars(
+        "Instructions of the server for a page: as a user under policies, to those as the owner",
+        [Bar(page["statement"], page["ratio"], f"{page['ratio']:.2f}", "ours") for page in pages],
+        f"python -m benchmarks.instructions --json docs/instructions.json, PostgreSQL {pages[0]['postgres']}",
+        left=260,
+    )
 
 
 def _css(result: dict[str, Any]) -> str:
@@ -77,8 +90,8 @@ def _wait(result: dict[str, Any]) -> Bar:
     )
 
 
-def _bars(title: str, bars: Sequence[Bar], source: str, *, logarithmic: bool = False) -> str:
-    left, room, step = 140, 430, 34
+def _bars(title: str, bars: Sequence[Bar], source: str, *, logarithmic: bool = False, left: int = 140) -> str:
+    room, step = 570 - left, 34
     height = 62 + step * len(bars) + 34
     longest = max(bar.value for bar in bars)
     least = min(bar.value for bar in bars) / 4

@@ -24,7 +24,7 @@ from typing import Any
 
 from app import embedded
 from docs.generate import DOCS, ROOT
-from docs.generate.charts import FIGURES, SHOWN
+from docs.generate.charts import FIGURES, INSTRUCTIONS, SHOWN
 
 RECORDED = DOCS / "claims.json"
 BACKFILL = "python -m benchmarks.backfill --rows 1000000"
@@ -60,6 +60,12 @@ def _size(ways: dict[str, dict[str, Any]]) -> str:
     return f"{ours:.2f} of its size, not {original:.2f}"
 
 
+def _policies(_: dict[str, dict[str, Any]]) -> str:
+    results = json.loads(INSTRUCTIONS.read_text("utf-8"))["results"]
+    ratios = [result["ratio"] for result in results if result["way"] == "user"]
+    return f"{min(ratios):.2f} to {max(ratios):.2f} times"
+
+
 CLAIMS = {
     "An upgrade does not disturb": [
         Claim(f"Beside clients no statement fails ({SHOWN:,} messages)", BACKFILL, _failed),
@@ -82,6 +88,11 @@ CLAIMS = {
         Claim("Members of random tenants see what they may", "pytest -q tests/policies/test_visibility_property.py"),
         Claim("A service acts for a user, and nothing stays behind", "pytest -q tests/services/test_acting_as.py"),
         Claim("The same through PgBouncer", "pytest -q tests/services/test_pgbouncer.py"),
+        Claim(
+            "What a page costs a user, to what it costs the owner whom no policy binds (instructions)",
+            "python -m benchmarks.instructions --json docs/instructions.json",
+            _policies,
+        ),
         Claim("What a client makes in pg_temp runs nothing as the owner", "pytest -q tests/shadows/test_functions.py"),
     ],
     "The pages hold": [
