@@ -7,6 +7,7 @@ from functools import cache
 from typing import Any
 
 import sqlalchemy as sa
+from alembic.operations.ops import AlterColumnOp, CreateTableCommentOp, ModifyTableOps
 from alembic.runtime.migration import MigrationContext, MigrationInfo, RevisionStep
 from alembic.util import to_tuple
 
@@ -59,6 +60,25 @@ def in_schema_public(metadata: sa.MetaData, names: Collection[str]) -> sa.MetaDa
     return qualified
 
 
+def leave_own_comments(context: object, revision: object, directives: list[Any]) -> None:
+    """Leave out of `alembic check` comments of a team's own on our tables, which the chain leaves too."""
+    for table in (table for each in directives for table in each.upgrade_ops.ops if isinstance(table, ModifyTableOps)):
+        table.ops = [each for each in table.ops if not is_only_own_comment(f"public.{table.table_name}", each)]
+
+
+def is_only_own_comment(table: str, change: Any) -> bool:
+    """Tell whether nothing differs but a comment that is there and is not the package's."""
+    if not isinstance(change, AlterColumnOp | CreateTableCommentOp):
+        return False
+    of_column = isinstance(change, AlterColumnOp)
+    name = f"COLUMN {table}.{change.column_name}" if of_column else f"TABLE {table}"
+    if change.existing_comment in (None, expected()["comments"].get(name, {}).get("text")):
+        return False
+    if of_column:
+        change.modify_comment = False
+    return not of_column or not change.has_changes()
+
+
 def is_public(name: str | None, kind: str, parents: object) -> bool:
     """Leave every other schema to whoever made it."""
     return kind != "schema" or name == "public"
@@ -70,6 +90,7 @@ SETTINGS = {
     "version_table_schema": INTERNAL_SCHEMA,  # a changed search_path must not find another history
     "compare_server_default": True,
     "include_object": is_ours,
+    "process_revision_directives": leave_own_comments,
     "autogenerate_plugins": ["alembic.autogenerate.*", "alembic.ext.checkconstraint_byname"],
 }
 

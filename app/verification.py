@@ -159,7 +159,7 @@ def verify(connection: sa.Connection, config: Config) -> Iterator[Check]:
         "objects of your own",
         f"{len(found.own)}, and {len(found.kept)} kept that weaken the tables",
         warnings=warnings,
-        notes=(*kept, *(f"{each.name}: {each.says}" for each in found.noted), *map(_short, found.own)),
+        notes=(*kept, *map(_noted, found.noted), *map(_short, found.own)),
         kept=found.kept,
     )
     for names, query in INVARIANTS.items():
@@ -207,6 +207,12 @@ def _examined(connection: sa.Connection) -> Examination:
 
 def _faults(name: str, what: str, differences: Sequence[Difference]) -> Check:
     return Check(name, f"{len(differences)} {what}", tuple(map(str, differences)), differences=tuple(differences))
+
+
+def _noted(difference: Difference) -> str:
+    """Say what is no fault; of a comment of the team's own, what would bring ours back."""
+    told = f"{difference.name}: {difference.says}"
+    return told if difference.expected is None else "\n  ".join([f"{told}; ours:", *difference.mend.statements])
 
 
 def _short(addition: Difference) -> str:

@@ -20,6 +20,7 @@ _SINGULAR = {
     "definers": "SECURITY DEFINER function",
     "inheritance": "inheritance",
     "default privileges": "default privileges",
+    "comments": "comment on",
 }
 
 
@@ -87,7 +88,7 @@ def compare(expected: Snapshot, found: Snapshot, context: Context = Context()) -
     """Compare `found` with `expected`; `context` is what statements that mend need to know.
 
     What stands on a missing table or in a missing schema is not reported again, nor what stands on a table of
-    the database's own.
+    the database's own. A comment on an object of ours that is not ours is an extra: it says what the team wants it to.
     """
     missing: list[Difference] = []
     changed: list[Difference] = []
@@ -95,6 +96,8 @@ def compare(expected: Snapshot, found: Snapshot, context: Context = Context()) -
     extras: list[Difference] = []
     for kind in sorted({*expected, *found}):
         ours, theirs = expected.get(kind, {}), found.get(kind, {})
+        if kind == "comments":
+            theirs = {identity: theirs[identity] for identity in ours if identity in theirs}
         for identity in sorted({*ours, *theirs}):
             if identity not in theirs:
                 if _holder_is_in(found, kind, identity):
@@ -110,7 +113,10 @@ def compare(expected: Snapshot, found: Snapshot, context: Context = Context()) -
                 elif kind == "views":
                     wish = _with_own_columns(wish, here)
                 wanted, had, strangers = _apart(wish, here)
-                if wanted:
+                if wanted and kind == "comments":
+                    own = Difference(kind, identity, wanted, had, "your own", context)
+                    extras.append(own)
+                elif wanted:
                     changed.append(Difference(kind, identity, wanted, had, context=context))
                 if strangers:
                     nothing: dict[str, list[str]] = {role: [] for role in strangers}
@@ -155,12 +161,26 @@ def _shipped(name: str) -> Snapshot:
 
 
 def _holder_is_in(snapshot: Snapshot, kind: str, identity: str) -> bool:
+    if kind == "comments":
+        return _is_there(snapshot, identity)
     table = identity.rpartition(" on ")[2]
     if table.startswith("auth."):
         return True  # the platform's own, which a snapshot does not describe
     if table != identity and table not in {**snapshot.get("tables", {}), **snapshot.get("views", {})}:
         return False
     return kind == "schemas" or table.partition(".")[0] in snapshot.get("schemas", {})
+
+
+def _is_there(snapshot: Snapshot, named: str) -> bool:
+    """Tell whether the object of a comment is there: without it, it is the object that is missing."""
+    kind, _, name = named.partition(" ")
+    if kind != "COLUMN":
+        return name in snapshot.get(f"{kind.lower()}s", {})
+    table, _, column = name.rpartition(".")
+    of_view = snapshot.get("views", {}).get(table, {}).get("columns", ())
+    return f"{column} on {table}" in snapshot.get("columns", {}) or any(
+        each.startswith(f"{column} ") for each in of_view
+    )
 
 
 def _is_dangerous(kind: str, properties: Mapping[str, Any]) -> bool:

@@ -15,29 +15,37 @@ def as_markdown(snapshot: Snapshot) -> str:
     lines = [
         "# The schema at head",
         "",
-        "Printed from a migrated database by `make catalog`; a test keeps it so. Every table has row level security;",
+        "Printed from a migrated database by `make catalog`; a test keeps it so. What is said of tables, columns,",
+        "views and functions is their `COMMENT ON`: psql shows it with `\\d+`. Every table has row level security;",
         "what is granted to nobody is not listed.",
         "",
     ]
     for table in Base.metadata.sorted_tables:
         lines += _table(snapshot, f"public.{table.name}", [column.name for column in table.columns])
-    lines += ["## Views", "", "| view | runs as | granted |", "|---|---|---|"]
+    lines += ["## Views", "", "All run as the caller.", ""]
     for name, view in sorted(snapshot["views"].items()):
-        lines.append(f"| `{name.removeprefix('public.')}` | the caller | {_grants(view['grants'])} |")
-    lines += ["", "## Functions for clients", "", "| function | runs as | granted |", "|---|---|---|"]
+        lines += [f"### {name.removeprefix('public.')}", "", _said(snapshot, f"VIEW {name}"), ""]
+        lines += ["| column | type | what it holds |", "|---|---|---|"]
+        for column, _, kind in (each.partition(" ") for each in view["columns"]):
+            lines.append(f"| `{column}` | {kind} | {_said(snapshot, f'COLUMN {name}.{column}')} |")
+        lines += ["", f"Granted: {_grants(view['grants'])}.", ""]
+    lines += ["## Functions for clients", "", "| function | what it does | runs as | granted |", "|---|---|---|---|"]
     for name, function in sorted(snapshot["functions"].items()):
         if granted := _grants(function["grants"]):
             runs_as = "its owner" if function["security_definer"] else "the caller"
-            lines.append(f"| `{name.removeprefix('public.')}` | {runs_as} | {granted} |")
+            said = _said(snapshot, f"FUNCTION {name}")
+            lines.append(f"| `{name.removeprefix('public.')}` | {said} | {runs_as} | {granted} |")
     return "\n".join(lines) + "\n"
 
 
 def _table(snapshot: Snapshot, table: str, columns: list[str]) -> Iterator[str]:
-    yield from (f"## {table.removeprefix('public.')}", "", "| column | type | null | default |", "|---|---|---|---|")
+    yield from (f"## {table.removeprefix('public.')}", "", _said(snapshot, f"TABLE {table}"), "")
+    yield from ("| column | type | null | default | what it holds |", "|---|---|---|---|---|")
     for name in columns:
         column = snapshot["columns"][f"{name} on {table}"]
         default = f"`{column['default']}`" if column["default"] else column["identity"] or ""
-        yield f"| `{name}` | {column['type']} | {'' if column['not_null'] else 'null'} | {default} |"
+        said = _said(snapshot, f"COLUMN {table}.{name}")
+        yield f"| `{name}` | {column['type']} | {'' if column['not_null'] else 'null'} | {default} | {said} |"
     yield ""
     for _, constraint in _of(snapshot, "constraints", table):
         yield f"- {constraint['definition'].replace('public.', '')}"
@@ -59,6 +67,10 @@ def _table(snapshot: Snapshot, table: str, columns: list[str]) -> Iterator[str]:
     yield ""
     yield f"Granted: {_grants(snapshot['tables'][table]['grants'])}."
     yield ""
+
+
+def _said(snapshot: Snapshot, name: str) -> str:
+    return str(snapshot["comments"][name]["text"]).replace("|", "\\|") if name in snapshot["comments"] else ""
 
 
 def _of(snapshot: Snapshot, kind: str, table: str) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -149,8 +149,10 @@ def _sorted_out(
         if weakens and (each.kind, each.identity) not in reported:
             place(each, around)
     named = {(_OURS.get(each.kind, each.kind), each.identity) for each, _ in others}
-    own = tuple(each for each in comparison.extras if each.found is not None and not _is_named(each, named))
-    noted = tuple(each for each, weakens in others if not weakens)
+    extras = (each for each in comparison.extras if each.kind != "comments")
+    own = tuple(each for each in extras if each.found is not None and not _is_named(each, named))
+    comments = (each for each in comparison.extras if each.kind == "comments")
+    noted = (*(each for each, weakens in others if not weakens), *comments)
     return Examination(tuple(catalog), tuple(of_roles), tuple(around), tuple(kept), own, noted, seen, anon)
 
 

@@ -201,6 +201,23 @@ TYPES = f"""
     LEFT JOIN pg_class c ON c.oid = t.typrelid
     WHERE t.typtype IN ('e', 'd', 'r') OR (t.typtype = 'c' AND c.relkind = 'c')"""
 
+# An object is named as COMMENT ON names it.
+COMMENTS = f"""
+    SELECT named.object, jsonb_build_object('text', d.description)
+    FROM pg_description d CROSS JOIN LATERAL (
+        SELECT CASE
+            WHEN d.objsubid > 0 THEN format('COLUMN %I.%I.%I', n.nspname, c.relname, (SELECT a.attname
+                FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attnum = d.objsubid))
+            ELSE format('%s %I.%I', CASE c.relkind WHEN 'v' THEN 'VIEW' ELSE 'TABLE' END, n.nspname, c.relname) END
+        {_FROM_RELATIONS}
+        WHERE c.relkind IN ('r', 'p', 'v') AND d.classoid = 'pg_class'::regclass AND c.oid = d.objoid
+        UNION ALL
+        SELECT format('FUNCTION %I.%I(%s)', n.nspname, p.proname, oidvectortypes(p.proargtypes))
+        FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace AND n.nspname = ANY(:schemas)
+            AND {_not_from_an_extension("pg_proc", "p.oid")}
+        WHERE p.prokind <> 'p' AND d.classoid = 'pg_proc'::regclass AND p.oid = d.objoid
+    ) AS named (object)"""
+
 BY_KIND = {
     "schemas": SCHEMAS,
     "tables": TABLES,
@@ -214,6 +231,7 @@ BY_KIND = {
     "rules": RULES,
     "sequences": SEQUENCES,
     "types": TYPES,
+    "comments": COMMENTS,
 }
 
 # Whoever owns most of schema chat_internal runs the chain, and so owns the package's objects.

@@ -101,11 +101,15 @@ def _to_create(kind: str, identity: str, expected: Properties, context: Context)
     if kind == "columns":
         if expected["not_null"] and expected["default"] is None and not expected["identity"]:
             return Mend((), note="No statement brings its values back: restore them from a backup.")
-        return Mend((f"ALTER TABLE {table} ADD COLUMN {name} {_column(expected)};",))
+        added = f"ALTER TABLE {table} ADD COLUMN {name} {_column(expected)};"
+        return Mend((added, *_comments(context, f"COLUMN {table}.{name}")))
     if kind == "functions":
-        return Mend((_function(identity, expected), *_grants_of(kind, identity, expected, context)))
+        comment = _comments(context, f"FUNCTION {identity}")
+        return Mend((_function(identity, expected), *_grants_of(kind, identity, expected, context), *comment))
     if kind == "views":
         return Mend(_view(identity, expected, context))
+    if kind == "comments":
+        return Mend((_comment(identity, expected),))
     if kind == "sequences":
         if expected["owned_by"]:
             return Mend((), note="It comes with its column, which is reported too.")
@@ -117,6 +121,17 @@ def _to_create(kind: str, identity: str, expected: Properties, context: Context)
             "What was granted to it went with it: verify again afterwards.",
         )
     return Mend((), note=_GONE)
+
+
+def _comments(context: Context, *objects: str) -> Iterator[str]:
+    """Give the comments of objects that are made anew: the old ones went with the old objects."""
+    expected = context.expected.get("comments", {})
+    yield from (_comment(each, expected[each]) for each in objects if each in expected)
+
+
+def _comment(identity: str, comment: Properties) -> str:
+    text = comment["text"].replace("'", "''")
+    return f"COMMENT ON {identity} IS '{text}';"
 
 
 def _column(column: Properties) -> str:
@@ -177,6 +192,7 @@ def _view(identity: str, view: Properties, context: Context) -> tuple[str, ...]:
             if name.endswith(f" on {identity}")
         ),
         *_grants_of("views", identity, view, context),
+        *_comments(context, f"VIEW {identity}", *(f"COLUMN {identity}.{each.split()[0]}" for each in view["columns"])),
     )
 
 
@@ -269,6 +285,8 @@ def _to_alter(
         by = by or (SUPERUSER if expected.get("leakproof") else "")
     elif kind == "views":
         statements += _view_changes(identity, expected, found, whole, context)
+    elif kind == "comments":
+        statements.append(_comment(identity, whole))
     elif kind == "sequences":
         statements += _sequence_changes(identity, expected)
     return Mend(tuple(statements), by)
@@ -318,6 +336,7 @@ def _function_changes(
         yield f"DROP ROUTINE {identity};"
         yield _function(identity, whole)
         yield from _grants_of("functions", identity, whole, context)
+        yield from _comments(context, f"FUNCTION {identity}")
     elif {"body", "definition", "language"} & {*expected}:
         yield _function(identity, whole)
     else:

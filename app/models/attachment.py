@@ -16,14 +16,17 @@ class Attachment(Base):
 
     id: Mapped[UuidPk] = mapped_column(insert_sentinel=True)
     user_id: Mapped[UserId]
-    conversation_id: Mapped[UUID]
-    message_id: Mapped[UUID | None]
-    name: Mapped[str]
-    media_type: Mapped[str]
-    size_bytes: Mapped[int] = mapped_column(BigInteger)
-    sha256: Mapped[bytes]
-    # The name of the bytes in the store, which is the service's. No two rows share one: the bytes go with their row.
-    storage_key: Mapped[str]
+    conversation_id: Mapped[UUID] = mapped_column(comment="The conversation that the file was added to.")
+    message_id: Mapped[UUID | None] = mapped_column(
+        comment="The message that the file was sent with; NULL until it is sent."
+    )
+    name: Mapped[str] = mapped_column(comment="The name of the file, as the user gave it.")
+    media_type: Mapped[str] = mapped_column(comment="The media type of the file, for example image/png.")
+    size_bytes: Mapped[int] = mapped_column(BigInteger, comment="The size of the file in bytes.")
+    sha256: Mapped[bytes] = mapped_column(comment="The SHA-256 digest of the file, 32 bytes.")
+    storage_key: Mapped[str] = mapped_column(
+        comment="Where the service stores the bytes. No two rows share one: the bytes are deleted with their row."
+    )
     created_at: Mapped[CreatedAt]
 
     __table_args__ = (
@@ -57,4 +60,5 @@ class Attachment(Base):
         ),
         # Whether somebody still refers to bytes in the store.
         Index("idx_attachments_storage_key", "storage_key", unique=True),
+        {"comment": "Files that users have added to conversations. A row describes a file; its bytes are elsewhere."},
     )

@@ -22,13 +22,22 @@ class ChatMessage(Base):
 
     id: Mapped[UuidPk] = mapped_column(insert_sentinel=True)
     user_id: Mapped[UserId]
-    role: Mapped[str]  # no CHECK: old rows hold what they hold
-    content: Mapped[str]
-    created_at: Mapped[datetime | None] = mapped_column(server_default=func.now())
-    # Where a client leaves it out, a trigger takes the owner's default conversation, hence the FetchedValue.
-    conversation_id: Mapped[UUID] = mapped_column(server_default=FetchedValue())
-    # The conversation's, whatever a client sends: policies look at the message alone. Triggers keep it equal.
-    tenant_id: Mapped[UUID | None] = mapped_column(server_default=FetchedValue(), server_onupdate=FetchedValue())
+    role: Mapped[str] = mapped_column(comment="Who wrote it. Any text: rows of older applications hold what they hold.")
+    content: Mapped[str] = mapped_column(comment="The text of the message.")
+    created_at: Mapped[datetime | None] = mapped_column(
+        server_default=func.now(), comment="When the message was written; NULL where an older application did not say."
+    )
+    # FetchedValue: a trigger fills it.
+    conversation_id: Mapped[UUID] = mapped_column(
+        server_default=FetchedValue(),
+        comment="The conversation of the message. A client may leave it out: it is then its owner's default one.",
+    )
+    # Policies look at the message alone.
+    tenant_id: Mapped[UUID | None] = mapped_column(
+        server_default=FetchedValue(),
+        server_onupdate=FetchedValue(),
+        comment="The tenant of the conversation, whatever a client sends. Triggers keep the two equal.",
+    )
 
     __table_args__ = (
         readable_times("created_at"),
@@ -48,6 +57,7 @@ class ChatMessage(Base):
         Index("idx_chat_messages_user_created", "user_id", text("created_at DESC")),
         # The messages of a user with a word: search_messages().
         Index("idx_chat_messages_search", text("chat_internal.search_terms(user_id, content)"), postgresql_using="gin"),
+        {"comment": "Messages of older clients, which know one flat history a user. New code writes to messages."},
     )
 
     conversation: Mapped["Conversation"] = relationship(back_populates="chat_messages", lazy="raise_on_sql")

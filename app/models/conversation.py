@@ -32,28 +32,44 @@ class Conversation(Base):
     __tablename__ = "conversations"
 
     id: Mapped[UuidPk] = mapped_column(insert_sentinel=True)
-    # NULL is a personal conversation. With a tenant it is visible only while its owner is a member.
-    tenant_id: Mapped[UUID | None] = mapped_column(ForeignKey("tenants.id", ondelete="CASCADE"))
+    tenant_id: Mapped[UUID | None] = mapped_column(
+        ForeignKey("tenants.id", ondelete="CASCADE"),
+        comment="NULL: a personal conversation. Else it is visible only while its owner is a member of the tenant.",
+    )
     user_id: Mapped[UserId]
-    title: Mapped[str | None] = mapped_column(server_default="New Conversation")
-    # The column is `metadata`; a declarative class keeps that name for its MetaData.
-    metadata_: Mapped[JsonObject] = mapped_column("metadata", server_default=text("'{}'"))
+    title: Mapped[str | None] = mapped_column(
+        server_default="New Conversation", comment="The title, as the list of conversations shows it."
+    )
+    # A declarative class keeps the name `metadata` for its MetaData.
+    metadata_: Mapped[JsonObject] = mapped_column(
+        "metadata",
+        server_default=text("'{}'"),
+        comment="What the application keeps with the conversation, a JSON object.",
+    )
     created_at: Mapped[CreatedAt]
-    # When its latest message came, to within ten seconds, so that a conversation in use is not written with each
-    # message; or when its metadata changed. Title, tenant and the times below leave it alone. It never goes back. A
+    # To within ten seconds, so that a conversation in use is not written with each message. It never goes back. A
     # message that comes while another transaction changes the conversation leaves it to that one; where that one rolls
     # back, the next message moves it.
-    updated_at: Mapped[UpdatedAt]
-    # NULL is no: since when it is in the archive, at the top of the sidebar, in the trash. What is in the trash is in
-    # no other list.
-    archived_at: Mapped[datetime | None]
-    pinned_at: Mapped[datetime | None]
-    # Messages up to here are read; a new conversation is.
-    last_read_at: Mapped[datetime | None] = mapped_column(server_default=func.now())
-    deleted_at: Mapped[datetime | None]
-    # The last message of the branch that is shown; NULL while no message names a parent. A new message moves it. It is
-    # a message of this conversation: a trigger sees to that, and takes the one before when it is deleted.
-    head_message_id: Mapped[UUID | None]
+    updated_at: Mapped[UpdatedAt] = mapped_column(
+        comment="When the latest message came, to within ten seconds, or when the metadata changed, if that was later."
+    )
+    archived_at: Mapped[datetime | None] = mapped_column(
+        comment="Since when the conversation is in the archive; NULL: it is not."
+    )
+    pinned_at: Mapped[datetime | None] = mapped_column(
+        comment="Since when the conversation is pinned to the top of the list; NULL: it is not."
+    )
+    last_read_at: Mapped[datetime | None] = mapped_column(
+        server_default=func.now(), comment="Messages up to this time have been read."
+    )
+    deleted_at: Mapped[datetime | None] = mapped_column(
+        comment="Since when the conversation is in the trash, and in no other list; NULL: it is not."
+    )
+    # A new message moves it. A trigger sees to it that it is a message of this conversation, and takes the one before
+    # when it is deleted.
+    head_message_id: Mapped[UUID | None] = mapped_column(
+        comment="The last message of the branch that is shown; NULL while no message names a parent."
+    )
 
     __table_args__ = (
         # The id of a user's default conversation follows from the user's, so that two writers meet on it. Anyone can
@@ -103,6 +119,7 @@ class Conversation(Base):
             "id",
             postgresql_where=text("deleted_at IS NOT NULL"),
         ),
+        {"comment": "Threads of messages. Each has one owner, and is personal or belongs to a tenant."},
     )
 
     user: Mapped["User"] = relationship(back_populates="conversations", lazy="raise_on_sql")

@@ -59,7 +59,7 @@ class Brand(Base):
 
     id: Mapped[UuidPk] = mapped_column(insert_sentinel=True)
     user_id: Mapped[UserId]
-    name: Mapped[Str255]
+    name: Mapped[Str255] = mapped_column(comment="What the brand is called.")
     created_at: Mapped[CreatedAt]
     updated_at: Mapped[UpdatedAt]
 
@@ -67,6 +67,7 @@ class Brand(Base):
         readable_times("created_at", "updated_at"),
         # A user's brands, and the cascade from users.
         Index("idx_brands_user", "user_id"),
+        {"comment": "Brands of users, which creative sessions work for."},
     )
 
     user: Mapped["User"] = relationship(back_populates="brands", lazy="raise_on_sql")
@@ -84,19 +85,40 @@ class ConversationSession(Base):
     __tablename__ = "conversation_sessions"
 
     id: Mapped[UuidPk] = mapped_column(insert_sentinel=True)
-    brand_id: Mapped[UUID] = mapped_column(ForeignKey("brands.id", ondelete="CASCADE"))
+    brand_id: Mapped[UUID] = mapped_column(
+        ForeignKey("brands.id", ondelete="CASCADE"), comment="The brand that the session works for."
+    )
     user_id: Mapped[UserId]
-    state: Mapped[Str50] = mapped_column(server_default="initial")
-    parsed_intent: Mapped[JsonObject | None]
-    answered_questions: Mapped[JsonObject | None] = mapped_column(server_default=text("'{}'"))
-    pending_questions: Mapped[JsonArray | None] = mapped_column(server_default=text("'[]'"))
-    # Ids of the application's knowledge bases and task plans, which are not tables of ours: no foreign key.
-    selected_kb_ids: Mapped[list[UUID] | None] = mapped_column(ARRAY(Uuid), server_default=text("'{}'"))
-    active_task_plan_id: Mapped[UUID | None]
+    state: Mapped[Str50] = mapped_column(
+        server_default="initial",
+        comment="How far the work is. delivered and cancelled end it; any other word is the application's own.",
+    )
+    parsed_intent: Mapped[JsonObject | None] = mapped_column(
+        comment="What the user wants, as the application has understood it, a JSON object."
+    )
+    answered_questions: Mapped[JsonObject | None] = mapped_column(
+        server_default=text("'{}'"), comment="Questions to the user with their answers, a JSON object."
+    )
+    pending_questions: Mapped[JsonArray | None] = mapped_column(
+        server_default=text("'[]'"), comment="Questions that the user has not answered yet, a JSON array."
+    )
+    # No foreign keys: neither is a table of ours.
+    selected_kb_ids: Mapped[list[UUID] | None] = mapped_column(
+        ARRAY(Uuid), server_default=text("'{}'"), comment="Ids of knowledge bases of the application that are in use."
+    )
+    active_task_plan_id: Mapped[UUID | None] = mapped_column(
+        comment="The id of the application's task plan that is carried out."
+    )
     created_at: Mapped[CreatedAt]
-    # Moved by the trigger `update_session_activity()`, and by every new message.
-    last_activity_at: Mapped[datetime] = mapped_column(server_default=func.now(), server_onupdate=FetchedValue())
-    completed_at: Mapped[datetime | None]
+    # By the trigger `update_session_activity()`, and by every new message.
+    last_activity_at: Mapped[datetime] = mapped_column(
+        server_default=func.now(),
+        server_onupdate=FetchedValue(),
+        comment="When the session was last changed or written to. Triggers move it.",
+    )
+    completed_at: Mapped[datetime | None] = mapped_column(
+        comment="When the session was delivered or cancelled; NULL while it is open."
+    )
 
     __table_args__ = (
         readable_times("created_at", "last_activity_at", "completed_at"),
@@ -121,6 +143,7 @@ class ConversationSession(Base):
         ),
         # A user's sessions, newest first.
         Index("idx_conversation_sessions_recent", "user_id", text("created_at DESC")),
+        {"comment": "Creative sessions: a user and a director agent work for a brand, until something is delivered."},
     )
 
     user: Mapped["User"] = relationship(back_populates="sessions", lazy="raise_on_sql")
@@ -140,19 +163,29 @@ class ConversationMessage(Base):
     __tablename__ = "conversation_messages"
 
     id: Mapped[UuidPk] = mapped_column(insert_sentinel=True)
-    session_id: Mapped[UUID]
-    brand_id: Mapped[UUID]
+    session_id: Mapped[UUID] = mapped_column(comment="The session that the message is part of.")
+    brand_id: Mapped[UUID] = mapped_column(comment="The brand of the session. A foreign key keeps the two equal.")
     user_id: Mapped[UserId]
-    role: Mapped[SessionMessageRole] = mapped_column(String(20))
-    content: Mapped[str]
-    tokens_used: Mapped[int | None] = mapped_column(server_default=text("0"))
-    model_used: Mapped[Str100 | None]
-    provider: Mapped[Str50 | None]
-    cost_usd: Mapped[Usd | None] = mapped_column(server_default=text("0"))
-    latency_ms: Mapped[int | None]
-    action_taken: Mapped[Str100 | None]
-    questions_asked: Mapped[JsonArray | None]
-    delegation_plan: Mapped[JsonObject | None]
+    role: Mapped[SessionMessageRole] = mapped_column(
+        String(20), comment="Who wrote it: user, assistant, system or director."
+    )
+    content: Mapped[str] = mapped_column(comment="The text of the message.")
+    tokens_used: Mapped[int | None] = mapped_column(
+        server_default=text("0"), comment="How many tokens the model used for it."
+    )
+    model_used: Mapped[Str100 | None] = mapped_column(comment="The model that wrote it; NULL: no model did.")
+    provider: Mapped[Str50 | None] = mapped_column(comment="The provider of the model.")
+    cost_usd: Mapped[Usd | None] = mapped_column(
+        server_default=text("0"), comment="What the model cost, in US dollars."
+    )
+    latency_ms: Mapped[int | None] = mapped_column(comment="How long the model took, in milliseconds.")
+    action_taken: Mapped[Str100 | None] = mapped_column(comment="What the director did in this turn.")
+    questions_asked: Mapped[JsonArray | None] = mapped_column(
+        comment="Questions that this turn put to the user, a JSON array."
+    )
+    delegation_plan: Mapped[JsonObject | None] = mapped_column(
+        comment="Which agents get which part of the work, a JSON object."
+    )
     created_at: Mapped[CreatedAt]
     # Orders messages of the same time, as a question and its answer of one transaction are.
     seq: Mapped[int] = mapped_column(BigInteger, Identity(always=False))
@@ -202,6 +235,7 @@ class ConversationMessage(Base):
         Index("idx_conversation_messages_provider", "provider", postgresql_where=text("provider IS NOT NULL")),
         # The dearest turns.
         Index("idx_conversation_messages_cost", "cost_usd", postgresql_where=text("cost_usd > 0")),
+        {"comment": "Messages of creative sessions, with model, tokens, cost and latency where a model wrote them."},
     )
 
     # Joins on both composite keys and writes all three columns: owner and brand follow from the session. A

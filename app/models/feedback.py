@@ -17,11 +17,11 @@ class Feedback(Base):
 
     __tablename__ = "feedback"
 
-    message_id: Mapped[UUID] = mapped_column(primary_key=True)
+    message_id: Mapped[UUID] = mapped_column(primary_key=True, comment="The message that is rated.")
     user_id: Mapped[UserId] = mapped_column(primary_key=True)
-    conversation_id: Mapped[UUID]  # the message's
-    rating: Mapped[Rating] = mapped_column(SmallInteger)
-    reason: Mapped[str | None]
+    conversation_id: Mapped[UUID] = mapped_column(comment="The conversation of the message.")
+    rating: Mapped[Rating] = mapped_column(SmallInteger, comment="1: thumb up. -1: thumb down.")
+    reason: Mapped[str | None] = mapped_column(comment="Why, in the words of the user.")
     created_at: Mapped[CreatedAt]
     updated_at: Mapped[UpdatedAt]
 
@@ -44,4 +44,5 @@ class Feedback(Base):
         Index("idx_feedback_conversation_id", "conversation_id", "user_id"),
         # The cascade from messages.
         Index("idx_feedback_message_id", "message_id", "conversation_id", "user_id"),
+        {"comment": "How users rate replies, one row a message."},
     )

@@ -43,10 +43,19 @@ class UserLlmProvider(Base):
     __tablename__ = "user_llm_providers"
 
     user_id: Mapped[UserId] = mapped_column(primary_key=True)
-    provider: Mapped[str] = mapped_column(primary_key=True)
+    provider: Mapped[str] = mapped_column(primary_key=True, comment="The provider that the key is for.")
     # Only service_role may read both columns, so no ordinary SELECT names them.
-    ciphertext: Mapped[Ciphertext] = mapped_column(CiphertextType, deferred=True, deferred_raiseload=True)
-    key_id: Mapped[str] = mapped_column(deferred=True, deferred_raiseload=True)
+    ciphertext: Mapped[Ciphertext] = mapped_column(
+        CiphertextType,
+        deferred=True,
+        deferred_raiseload=True,
+        comment="The key, encrypted by the service. Only service_role reads it.",
+    )
+    key_id: Mapped[str] = mapped_column(
+        deferred=True,
+        deferred_raiseload=True,
+        comment="Which key of the service it is encrypted with. Only service_role reads it.",
+    )
     created_at: Mapped[CreatedAt]
     updated_at: Mapped[UpdatedAt]
 
@@ -55,4 +64,5 @@ class UserLlmProvider(Base):
         readable_times("created_at", "updated_at"),
         # What `chat-schema rotate-keys` has still to do: rows of a key that is not the current one.
         Index("idx_user_llm_providers_key_id", "key_id", "user_id", "provider"),
+        {"comment": "Keys of model providers that users have brought, encrypted by the service."},
     )

@@ -35,44 +35,71 @@ class Message(Base):
     __tablename__ = "messages"
 
     id: Mapped[UuidPk] = mapped_column(insert_sentinel=True)
-    conversation_id: Mapped[UUID]
-    # The conversation's owner. A trigger fills it where the client leaves it out, hence the FetchedValue.
-    user_id: Mapped[UserId] = mapped_column(server_default=FetchedValue())
-    role: Mapped[MessageRole] = mapped_column(String(20))
-    content: Mapped[str]
-    tool_calls: Mapped[JsonArray | None]
-    metadata_: Mapped[JsonObject] = mapped_column("metadata", server_default=text("'{}'"))
-    # Chosen by the client: a request sent twice is stored once.
-    idempotency_key: Mapped[str | None]
-    # The database's alone: neither role may insert or update it, OVERRIDING SYSTEM VALUE included. BY DEFAULT, not
-    # ALWAYS, for the owner of the table: adoption and restores write the order that the rows had.
-    seq: Mapped[int] = mapped_column(BigInteger, Identity(always=False))
+    conversation_id: Mapped[UUID] = mapped_column(comment="The conversation that the message is part of.")
+    # FetchedValue: a trigger fills it.
+    user_id: Mapped[UserId] = mapped_column(
+        server_default=FetchedValue(),
+        comment="The owner of the conversation. A client may leave it out: a trigger fills it.",
+    )
+    role: Mapped[MessageRole] = mapped_column(
+        String(20), comment="Who wrote it: user, assistant, agent, system or tool."
+    )
+    content: Mapped[str] = mapped_column(comment="The text of the message.")
+    tool_calls: Mapped[JsonArray | None] = mapped_column(
+        comment="The calls of tools that the message asks for, a JSON array; NULL: none."
+    )
+    metadata_: Mapped[JsonObject] = mapped_column(
+        "metadata", server_default=text("'{}'"), comment="What the application keeps with the message, a JSON object."
+    )
+    idempotency_key: Mapped[str | None] = mapped_column(
+        comment="Chosen by the client, unique for its user: a request that is sent twice is stored once."
+    )
+    # Neither role may insert or update it, OVERRIDING SYSTEM VALUE included. BY DEFAULT, not ALWAYS, for the owner of
+    # the table: adoption and restores write the order that the rows had.
+    seq: Mapped[int] = mapped_column(
+        BigInteger,
+        Identity(always=False),
+        comment="Gives messages of the same created_at their order. Only the database sets it.",
+    )
     created_at: Mapped[CreatedAt]
-    # The conversation's, whatever a client sends: policies look at the message alone. Triggers keep it equal.
-    tenant_id: Mapped[UUID | None] = mapped_column(server_default=FetchedValue(), server_onupdate=FetchedValue())
-    # The message that this one answers; its own id where it begins anew. NULL everywhere is a thread without branches.
-    # Where a conversation has branches, a message that names none continues the active one, by a trigger. It is never
-    # updated: a parent is there before its answers, so that no circle comes about.
-    parent_id: Mapped[UUID | None] = mapped_column(server_default=FetchedValue())
-    # A reply is streaming from when it begins. It ends as complete, as error where there is no more of it, or as
-    # interrupted where its process ended: queries.interrupt_streaming() finds those that nobody writes any more.
-    status: Mapped[MessageStatus] = mapped_column(String(20), server_default="complete")
-    # What went wrong, as the application says it.
-    error: Mapped[JsonObject | None]
-    # Who wrote it and what it took. NULL: not known, or nobody but the user. The view message_usage sums them up.
-    provider: Mapped[str | None]
-    model: Mapped[str | None]
-    finish_reason: Mapped[str | None]
-    # Those from the cache are among the input, those of reasoning among the output.
-    input_tokens: Mapped[int | None]
-    output_tokens: Mapped[int | None]
-    cached_tokens: Mapped[int | None]
-    reasoning_tokens: Mapped[int | None]
-    cost_usd: Mapped[Usd | None]
-    latency_ms: Mapped[int | None]
-    # What the message is made of, in order, where that is more than text: objects with a `type`, each with what the
-    # application puts beside it. `content` is its plain text.
-    parts: Mapped[JsonArray | None]
+    # Policies look at the message alone.
+    tenant_id: Mapped[UUID | None] = mapped_column(
+        server_default=FetchedValue(),
+        server_onupdate=FetchedValue(),
+        comment="The tenant of the conversation, whatever a client sends. Triggers keep the two equal.",
+    )
+    # NULL everywhere is a thread without branches. Where a conversation has branches, a message that names none
+    # continues the active one, by a trigger. It is never updated: a parent is there before its answers, so that no
+    # circle comes about.
+    parent_id: Mapped[UUID | None] = mapped_column(
+        server_default=FetchedValue(),
+        comment="The message that this one answers, or its own id where it begins a branch without one before it.",
+    )
+    # A reply is streaming from when it begins. queries.interrupt_streaming() finds those that nobody writes any more.
+    status: Mapped[MessageStatus] = mapped_column(
+        String(20),
+        server_default="complete",
+        comment="streaming while a reply is written; then complete, error, or interrupted where its process ended.",
+    )
+    error: Mapped[JsonObject | None] = mapped_column(comment="What went wrong, a JSON object of the application.")
+    # NULL: not known, or nobody but the user wrote it. The view message_usage sums them up.
+    provider: Mapped[str | None] = mapped_column(comment="The provider of the model.")
+    model: Mapped[str | None] = mapped_column(comment="The model that wrote the message; NULL: no model did.")
+    finish_reason: Mapped[str | None] = mapped_column(comment="Why the model ended, in the words of its provider.")
+    input_tokens: Mapped[int | None] = mapped_column(
+        comment="How many tokens the model read, those from the cache among them."
+    )
+    output_tokens: Mapped[int | None] = mapped_column(
+        comment="How many tokens the model wrote, those of reasoning among them."
+    )
+    cached_tokens: Mapped[int | None] = mapped_column(comment="How many of the input tokens came from the cache.")
+    reasoning_tokens: Mapped[int | None] = mapped_column(comment="How many of the output tokens were reasoning.")
+    cost_usd: Mapped[Usd | None] = mapped_column(comment="What the model cost, in US dollars.")
+    latency_ms: Mapped[int | None] = mapped_column(comment="How long the model took, in milliseconds.")
+    # Each part has a `type`, and beside it what the application puts there.
+    parts: Mapped[JsonArray | None] = mapped_column(
+        comment="The parts of a message that is more than text, a JSON array; content is its plain text. NULL: no parts."
+    )
 
     __table_args__ = (
         CheckConstraint(f"role IN {get_args(MessageRole)}", name="role"),
@@ -139,6 +166,7 @@ class Message(Base):
             "created_at",
             postgresql_where=text("tenant_id IS NOT NULL AND model IS NOT NULL"),
         ),
+        {"comment": "Messages of conversations, and steps of tools. They are ordered by created_at, seq."},
     )
 
     # Joins on the composite key and writes both columns: the owner follows from the conversation. A

@@ -20,9 +20,16 @@ class RetentionRule(Base):
     __tablename__ = "retention_rules"
 
     id: Mapped[UuidPk] = mapped_column(insert_sentinel=True)
-    tenant_id: Mapped[UUID | None] = mapped_column(ForeignKey("tenants.id", ondelete="CASCADE"))
-    keep: Mapped[timedelta | None] = mapped_column(INTERVAL)  # from the last message or change on
-    trash_keep: Mapped[timedelta | None] = mapped_column(INTERVAL)  # from when it was thrown away
+    tenant_id: Mapped[UUID | None] = mapped_column(
+        ForeignKey("tenants.id", ondelete="CASCADE"),
+        comment="The tenant that the rule is for; NULL: personal conversations, and tenants without a rule.",
+    )
+    keep: Mapped[timedelta | None] = mapped_column(
+        INTERVAL, comment="How long after its last message or change a conversation is kept; NULL: for ever."
+    )
+    trash_keep: Mapped[timedelta | None] = mapped_column(
+        INTERVAL, comment="How long a conversation stays in the trash; NULL: for ever."
+    )
     created_at: Mapped[CreatedAt]
     updated_at: Mapped[UpdatedAt]
 
@@ -35,6 +42,7 @@ class RetentionRule(Base):
         readable_times("created_at", "updated_at"),
         # One rule a tenant, and one without; the cascade from tenants.
         Index("idx_retention_rules_tenant_id", "tenant_id", unique=True, postgresql_nulls_not_distinct=True),
+        {"comment": "How long conversations are kept, by tenant. chat-schema purge deletes what is older."},
     )
 
 
@@ -43,9 +51,9 @@ class RetentionHold(Base):
 
     __tablename__ = "retention_holds"
 
-    conversation_id: Mapped[UUID] = mapped_column(primary_key=True)
+    conversation_id: Mapped[UUID] = mapped_column(primary_key=True, comment="The conversation that is kept.")
     user_id: Mapped[UserId] = mapped_column(primary_key=True)
-    reason: Mapped[str | None]
+    reason: Mapped[str | None] = mapped_column(comment="Why it is kept.")
     created_at: Mapped[CreatedAt]
 
     __table_args__ = (
@@ -56,4 +64,5 @@ class RetentionHold(Base):
         ),
         # The cascade from users.
         Index("idx_retention_holds_user_id", "user_id"),
+        {"comment": "Conversations that chat-schema purge never deletes, whatever the rules say."},
     )

@@ -21,13 +21,19 @@ class Share(Base):
 
     id: Mapped[UuidPk] = mapped_column(insert_sentinel=True)
     user_id: Mapped[UserId]
-    conversation_id: Mapped[UUID]
-    message_id: Mapped[UUID]  # the last one that it shows
+    conversation_id: Mapped[UUID] = mapped_column(comment="The conversation that is shared.")
+    message_id: Mapped[UUID] = mapped_column(comment="The last message that the share shows.")
     # Only service_role may read the column, so no ordinary SELECT names it.
-    token_hash: Mapped[bytes] = mapped_column(deferred=True, deferred_raiseload=True)
+    token_hash: Mapped[bytes] = mapped_column(
+        deferred=True,
+        deferred_raiseload=True,
+        comment="The SHA-256 digest of the token in the link. Only service_role reads it.",
+    )
     created_at: Mapped[CreatedAt]
-    expires_at: Mapped[datetime | None]
-    revoked_at: Mapped[datetime | None]
+    expires_at: Mapped[datetime | None] = mapped_column(comment="When the link stops to work; NULL: never.")
+    revoked_at: Mapped[datetime | None] = mapped_column(
+        comment="When the owner ended the share; NULL: the owner has not."
+    )
 
     __table_args__ = (
         CheckConstraint("octet_length(token_hash) = 32", name="token_hash"),
@@ -50,4 +56,5 @@ class Share(Base):
         Index("idx_shares_message_id", "message_id", "conversation_id", "user_id"),
         # The share of a token.
         Index("idx_shares_token_hash", "token_hash", unique=True),
+        {"comment": "Links that show a conversation, up to one of its messages, to whoever has them."},
     )

@@ -19,9 +19,9 @@ class Task(Base):
 
     id: Mapped[UuidPk] = mapped_column(insert_sentinel=True)
     user_id: Mapped[UserId]
-    title: Mapped[Str255]
-    description: Mapped[str | None]
-    completed: Mapped[bool] = mapped_column(server_default=false())
+    title: Mapped[Str255] = mapped_column(comment="What is to be done, in one line.")
+    description: Mapped[str | None] = mapped_column(comment="More about it.")
+    completed: Mapped[bool] = mapped_column(server_default=false(), comment="Whether it is done.")
     created_at: Mapped[CreatedAt]
     updated_at: Mapped[UpdatedAt]
 
@@ -31,6 +31,7 @@ class Task(Base):
         Index("idx_tasks_user_id", "user_id"),
         # A user's tasks, newest first.
         Index("idx_tasks_user_id_created_at", "user_id", text("created_at DESC")),
+        {"comment": "Entries of users' to-do lists, written by the user or by an agent in a chat."},
     )
 
     user: Mapped["User"] = relationship(back_populates="tasks", lazy="raise_on_sql")

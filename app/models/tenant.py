@@ -26,11 +26,14 @@ class Tenant(Base):
     __tablename__ = "tenants"
 
     id: Mapped[UuidPk] = mapped_column(insert_sentinel=True)
-    name: Mapped[str]
+    name: Mapped[str] = mapped_column(comment="What the tenant is called.")
     created_at: Mapped[CreatedAt]
     updated_at: Mapped[UpdatedAt]
 
-    __table_args__ = (readable_times("created_at", "updated_at"),)
+    __table_args__ = (
+        readable_times("created_at", "updated_at"),
+        {"comment": "Teams, customers or workspaces that share the product."},
+    )
 
     memberships: Mapped[list["TenantUser"]] = relationship(
         back_populates="tenant", cascade="all, delete-orphan", passive_deletes=True, lazy="raise_on_sql"
@@ -49,9 +52,17 @@ class TenantUser(Base):
 
     __tablename__ = "tenant_users"
 
-    tenant_id: Mapped[UUID] = mapped_column(ForeignKey("tenants.id", ondelete="CASCADE"), primary_key=True)
-    user_id: Mapped[UserId] = mapped_column(primary_key=True)
-    role: Mapped[TenantRole] = mapped_column(String(20), server_default="member")
+    tenant_id: Mapped[UUID] = mapped_column(
+        ForeignKey("tenants.id", ondelete="CASCADE"),
+        primary_key=True,
+        comment="The tenant that the user is a member of.",
+    )
+    user_id: Mapped[UserId] = mapped_column(
+        primary_key=True, comment="The member. The row is deleted with its user, and with its tenant."
+    )
+    role: Mapped[TenantRole] = mapped_column(
+        String(20), server_default="member", comment="What the user is there: owner, admin or member."
+    )
     created_at: Mapped[CreatedAt]
 
     __table_args__ = (
@@ -59,6 +70,7 @@ class TenantUser(Base):
         readable_times("created_at"),
         # A user's tenants, and the cascade from users; the primary key leads with the tenant.
         Index("idx_tenant_users_user_id", "user_id"),
+        {"comment": "Which users are members of which tenants. A user sees a tenant's conversations only as a member."},
     )
 
     tenant: Mapped["Tenant"] = relationship(back_populates="memberships", lazy="raise_on_sql")

@@ -17,15 +17,35 @@ from sqlalchemy.orm import mapped_column
 # Made by the ORM; the server default is for every other client. Each model adds `insert_sentinel=True`, which
 # an Annotated type does not hand on: by the id the ORM then matches the rows of RETURNING to its objects, and
 # many go in one INSERT. Beside a server default it does not take the id for that unasked: one INSERT a row.
-UuidPk = Annotated[UUID, mapped_column(primary_key=True, default=uuid4, server_default=func.gen_random_uuid())]
+UuidPk = Annotated[
+    UUID,
+    mapped_column(
+        primary_key=True,
+        default=uuid4,
+        server_default=func.gen_random_uuid(),
+        comment="The key of the row: a UUID from the client, or from the database where the client sends none.",
+    ),
+]
 
-# The owner of the row. It never changes, and the row goes with its user.
-UserId = Annotated[UUID, mapped_column(ForeignKey("users.id", ondelete="CASCADE"))]
+UserId = Annotated[
+    UUID,
+    mapped_column(
+        ForeignKey("users.id", ondelete="CASCADE"),
+        comment="The owner of the row. It never changes, and the row is deleted with its user.",
+    ),
+]
 
-CreatedAt = Annotated[datetime, mapped_column(server_default=func.now())]
+CreatedAt = Annotated[datetime, mapped_column(server_default=func.now(), comment="When the row was made.")]
 
-# Moved by the trigger `update_updated_at()` when an UPDATE changes something, unless that sets it itself.
-UpdatedAt = Annotated[datetime, mapped_column(server_default=func.now(), server_onupdate=FetchedValue())]
+# By the trigger `update_updated_at()`.
+UpdatedAt = Annotated[
+    datetime,
+    mapped_column(
+        server_default=func.now(),
+        server_onupdate=FetchedValue(),
+        comment="When the row was last changed. A trigger moves it, unless the UPDATE sets it itself.",
+    ),
+]
 
 
 def readable_times(*columns: str, name: str = "times") -> CheckConstraint:

@@ -25,12 +25,16 @@ class User(Base):
     __tablename__ = "users"
 
     id: Mapped[UuidPk] = mapped_column(insert_sentinel=True)
-    email: Mapped[Str255 | None]
+    email: Mapped[Str255 | None] = mapped_column(comment="The address; NULL: an anonymous visitor.")
 
-    # NULL where an identity provider holds the credential. Only service_role may read the column, so no
-    # ordinary SELECT names it, and reading the attribute raises instead of sending a query that the database
-    # refuses. Who checks a password asks for it: `undefer(User.password_hash)`.
-    password_hash: Mapped[str | None] = mapped_column(String(255), deferred=True, deferred_raiseload=True)
+    # Only service_role may read the column, so no ordinary SELECT names it, and reading the attribute raises instead of
+    # sending a query that the database refuses. Who checks a password asks for it: `undefer(User.password_hash)`.
+    password_hash: Mapped[str | None] = mapped_column(
+        String(255),
+        deferred=True,
+        deferred_raiseload=True,
+        comment="The hash of the password; NULL: an identity provider checks it. Only service_role reads it.",
+    )
 
     created_at: Mapped[CreatedAt]
     updated_at: Mapped[UpdatedAt]
@@ -42,6 +46,7 @@ class User(Base):
         readable_times("created_at", "updated_at"),
         # Sign-in: the user with this address. NULLs do not collide.
         Index("idx_users_email", "email", unique=True),
+        {"comment": "Users and anonymous visitors. Every row that a user owns is deleted with the user."},
     )
 
     memberships: Mapped[list["TenantUser"]] = relationship(

@@ -5,6 +5,6 @@ Importing this package registers both with Alembic; ``alembic/env.py`` does so.
 """
 
 from ..engine import operations as engine
-from . import access, adoption, requirement
+from . import access, adoption, comments, requirement
 
-__all__ = ["access", "adoption", "engine", "requirement"]
+__all__ = ["access", "adoption", "comments", "engine", "requirement"]

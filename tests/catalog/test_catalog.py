@@ -99,6 +99,14 @@ DRIFTS = [
         "+SELECT NULL::timestamp",
     ),
     Drift("DROP VIEW provider_usage_stats", "views", "public.provider_usage_stats", "is missing"),
+    # comments
+    Drift("COMMENT ON TABLE tasks IS NULL", "comments", "TABLE public.tasks", "is missing"),
+    Drift("COMMENT ON COLUMN tasks.title IS NULL", "comments", "COLUMN public.tasks.title", "COMMENT ON COLUMN"),
+    Drift(
+        "COMMENT ON COLUMN provider_usage_stats.provider IS NULL", "comments", "COLUMN public.provider", "is missing"
+    ),
+    Drift("COMMENT ON VIEW daily_message_volume IS NULL", "comments", "VIEW public.daily_message_volume", "is missing"),
+    Drift("COMMENT ON FUNCTION update_updated_at() IS ''", "comments", "FUNCTION public.update_upd", "COMMENT ON FUNC"),
     # grants
     Drift(
         "GRANT SELECT ON messages TO anon", "tables", "public.messages", "grants to anon: expected none, found SELECT"
@@ -254,6 +262,7 @@ DRIFTS = [
         "views",
         "public.provider_usage_stats",
         "DROP VIEW public.provider_usage_stats",
+        also=2,  # its comment, and that of the column
     ),
     Drift("DROP VIEW chat_sessions", "views", "public.chat_sessions", "CREATE OR REPLACE TRIGGER"),
     Drift(
@@ -348,6 +357,7 @@ DRIFTS = [
         "functions",
         "public.get_session_cost(uuid)",
         "DROP ROUTINE public.get_session_cost(uuid)",
+        also=1,  # its comment
     ),
     Drift("ALTER FUNCTION get_session_cost(uuid) SET row_security = off", "functions", "public.get_se", "RESET ALL"),
     Drift(
@@ -442,7 +452,8 @@ SAME_THING = {
         GRANT USAGE ON SCHEMA public TO authenticated, service_role""",
     "schema public belongs to the role that migrates": "ALTER SCHEMA public OWNER TO CURRENT_USER",
     "columns in another order": """ALTER TABLE tasks ADD d text; UPDATE tasks SET d = description;
-        ALTER TABLE tasks DROP description; ALTER TABLE tasks RENAME d TO description""",
+        ALTER TABLE tasks DROP description; ALTER TABLE tasks RENAME d TO description;
+        COMMENT ON COLUMN tasks.description IS 'More about it.'""",
     "the default acl written out": """GRANT SELECT ON chat_internal.alembic_version TO anon;
         REVOKE SELECT ON chat_internal.alembic_version FROM anon""",
     "an extension in schema public": "CREATE EXTENSION hstore SCHEMA public",
