@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import cache
 from typing import Any
 
@@ -14,6 +14,7 @@ from alembic.util import to_tuple
 from alembic import context
 from chat_schema import database, look
 from chat_schema.destination import refuse_no_revision
+from chat_schema.engine import terminal
 from chat_schema.engine.environment import Run
 from chat_schema.options import Options
 from chat_schema.project import INTERNAL_SCHEMA, PROJECT
@@ -116,6 +117,12 @@ class ChatRun(Run):
     @contextmanager
     def connected(self) -> Iterator[sa.Connection]:
         """Yield the caller's connection (tests hand over their own) or that of DATABASE_URL or the embedded server."""
+        is_read = self.changes_the_database() and self.options.log_format == "plain"
+        with terminal.working("connecting") if is_read else nullcontext(), self._connected() as connection:
+            yield connection
+
+    @contextmanager
+    def _connected(self) -> Iterator[sa.Connection]:
         if config.attributes.get("connection") is not None:
             with super().connected() as connection:
                 yield connection
@@ -155,11 +162,13 @@ class ChatRun(Run):
         upgrades = any(isinstance(step, RevisionStep) and step.is_upgrade for step in steps)
         connection.rollback()
         if upgrades:
+            terminal.doing("looking for what is in the way")
             look.refuse(look.obstacles(connection, look.looks(context.script, heads, options)))
             from chat_schema import rehearsal
 
             if rehearsal.is_needed(connection, heads, options):
                 log.info("Rehearsing on a copy of the catalog and some rows (-x rehearse=no leaves it out).")
+                terminal.doing("rehearsing on a copy")
                 rehearsed = rehearsal.rehearse(connection.engine.url, options)
                 for note in rehearsed.notes:
                     log.info("%s", note)
@@ -180,12 +189,33 @@ class ChatRun(Run):
     def finished(self, connection: sa.Connection, applied: list[MigrationInfo]) -> None:
         """Compare the catalog with the expected one after an upgrade that has run a revision and ended at the head."""
         last = applied[-1] if applied else None
-        if last is None or last.is_stamp or not last.is_upgrade or last.up_revision_id != context.get_head_revision():
+        if last is None:
+            if self.changes_the_database():
+                log.info("There was nothing to do.")
             return
-        if config.attributes.get("compare_catalog", True):
+        if last.is_stamp:
+            log.info("Done: the revision is recorded; nothing was run. Next: chat-schema verify")
+            return
+        at_head = last.is_upgrade and last.up_revision_id == context.get_head_revision()
+        if at_head and config.attributes.get("compare_catalog", True):
             from chat_schema.verification import refuse_differences
 
+            terminal.doing("comparing the catalog with what the package expects")
             refuse_differences(connection)
+        log.info("Done: %s", self._told(applied, at_head))
+
+    def _told(self, applied: list[MigrationInfo], at_head: bool) -> str:
+        """Return what was done and what comes next."""
+        last = applied[-1]
+        count = f"{len(applied)} revision{'s were' if len(applied) > 1 else ' was'}"
+        if last.is_upgrade:
+            if at_head:
+                return f"{count} run, and the database is at {last.up_revision_id}, the head. Next: chat-schema verify"
+            return f"{count} run, and the database is at {last.up_revision_id}. Next: chat-schema upgrade head"
+        if not last.down_revision_ids:
+            return f"{count} undone, and nothing of chat-schema is left in the database."
+        at = ", ".join(last.down_revision_ids)
+        return f"{count} undone, and the database is at {at}. Next: chat-schema upgrade head brings them back"
 
     def begin_script(self, options: Any) -> None:
         """Ask in the script what a run asks, where it begins with the first revision."""

@@ -9,7 +9,7 @@ import os
 import re
 import shlex
 import sys
-from argparse import SUPPRESS, ArgumentParser, Namespace, RawDescriptionHelpFormatter
+from argparse import SUPPRESS, ArgumentParser, Namespace
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
@@ -23,10 +23,10 @@ from alembic.util import CommandError
 import alembic
 from alembic import command
 
-from . import database, retention, verification, waiting
+from . import command_help, database, retention, verification, waiting
 from . import embedded as embedded_server
 from .destination import refuse_no_revision
-from .engine import control, deployments
+from .engine import control, deployments, terminal
 from .engine.json_log import as_line
 from .engine.progress import Progress
 from .options import Options
@@ -62,7 +62,11 @@ def plan(config: Config, to: str = "head", as_json: bool = False) -> None:
         planned = engine.Plan(current="", target=to, would_stop=[Obstacle(str(unfit))])
     print(json.dumps(planned.as_json(where or None), indent=1) if as_json else told(planned, PROJECT.default_schema))
     if planned.would_stop:
+        if not as_json:
+            _next("mend what is in the way, then run `chat-schema plan` again.")
         raise SystemExit(2)
+    if planned.revisions and not as_json:
+        _next(f"`chat-schema {planned.direction} {to}` does it; it can be killed and run again at any point.")
 
 
 def _x_arguments(config: Config) -> dict[str, str]:
@@ -92,16 +96,21 @@ def verify(config: Config, as_json: bool = False, keep: Sequence[str] | None = N
         }
         print(json.dumps(document, indent=1))
     elif failed:
-        print(f"Verification failed: {failed} of the checks above.")
+        print(terminal.coloured(f"Verification failed: {failed} of the checks above.", "bold red", sys.stdout))
+        _next("do what stands under each, then run `chat-schema verify` again.")
     else:
-        print("Verified: the database is what the package expects.")
+        print(terminal.coloured("Verified: the database is what the package expects.", "bold green", sys.stdout))
     if failed:
         raise SystemExit(1)
 
 
 def _report(check: verification.Check) -> None:
     """Print a check in one line, and below it what is wrong and what is worth knowing."""
-    print(f"{'ok  ' if check.passed else 'FAIL'}  {check.name:<58} {check.found}")
+    word = terminal.coloured(*(("ok  ", "green") if check.passed else ("FAIL", "bold red")), sys.stdout)
+    row = f"  {check.name:<58} {check.found}"
+    if sys.stdout.isatty() and len(row) + 4 > terminal.width():
+        row = terminal.filled(f"{check.name}: {check.found}", " " * 6, " " * 6)[4:]
+    print(word + row)
     for line in (*check.problems, *(f"warning: {each}" for each in check.warnings), *check.notes):
         print("        " + line.replace("\n", "\n        "))
 
@@ -201,6 +210,8 @@ def purge(config: Config, older_than: int | None = None, batch_size: int = 500, 
         found = retention.count_sessions(connection, before)
         what = f"{found.rows:,} sessions with {found.messages:,} messages, ended before {before:%Y-%m-%d %H:%M}"
         _purge(what, found.rows, retention.purge_sessions(connection, before, batch_size), dry_run)
+    if dry_run:
+        _next("`chat-schema purge` deletes them.")
 
 
 def _printed(batches: Iterator[retention.Purged]) -> Iterator[retention.Purged]:
@@ -245,7 +256,8 @@ def export(config: Config, user: UUID | None = None, output: str | None = None) 
             with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as out:
                 rows = sum(out.write(line + "\n") > 0 for line in lines) - 1
             part.replace(file)
-        print(f"Wrote {rows:,} rows of user {asked} to {file}.")
+        print(f"Wrote {rows:,} {'row' if rows == 1 else 'rows'} of user {asked} to {file}.")
+        _next(f"`chat-schema import {file}` reads it into another database.")
 
 
 def import_(config: Config, file: str, with_tenants: bool = False) -> None:
@@ -258,6 +270,7 @@ def import_(config: Config, file: str, with_tenants: bool = False) -> None:
         if rows:
             print(f"{table:<24} {done.new[table]:>9,} of {rows:,} rows were new")
     print(f"Imported user {done.user}.")
+    _next("`chat-schema verify` checks the database.")
 
 
 import_.__name__ = "import"
@@ -292,6 +305,8 @@ def erase(config: Config, user: UUID | None = None, dry_run: bool = False) -> No
                 print(f"Tenant {tenant} has no member any more.")
             if done.account:
                 print("The account in auth.users stands: delete it in the platform, or it will be mirrored again.")
+        else:
+            _next(f"`chat-schema erase --user {asked}` removes them; `export` first keeps a copy.")
 
 
 def rotate_keys(config: Config, batch_size: int = 500) -> None:
@@ -357,14 +372,21 @@ def wait(config: Config, awaited: str = "head", timeout: float = 600.0, or_newer
             "uses it, and no longer. Set it to the address that the service has."
         )
     with database.explained_errors(), database.database_url(config.attributes.get("url")) as url:
+        _tell(f"Database: {database.shown(url)}")
         found = waiting.wait(url, awaited, timeout, _tell, or_newer=or_newer)
     print(f"The database is at revision {found}.")
 
 
 def _tell(text: str) -> None:
     """Say it at once, in the log of whatever started this."""
-    with suppress(OSError):
+    with terminal.aside(), suppress(OSError):  # nobody may be reading
         print(text, file=sys.stderr, flush=True)
+
+
+def _next(text: str) -> None:
+    """Say what comes next: beside the output, which may be for a program."""
+    line = terminal.filled(f"Next: {text}", "", "      ") if sys.stderr.isatty() else f"Next: {text}"
+    _tell(terminal.coloured("Next:", "bold", sys.stderr) + line.removeprefix("Next:"))
 
 
 def sql(config: Config, split: str | None = None) -> None:
@@ -384,6 +406,7 @@ def sql(config: Config, split: str | None = None) -> None:
             file.write_text(config.output_buffer.getvalue(), "utf-8")
         print(file)
         below = revision.revision
+    _next("have your tool run the files in their order, each in a transaction.")
 
 
 @contextmanager
@@ -424,11 +447,11 @@ def embedded(config: Config, remove: str | None = None) -> None:
 def _connected(config: Config, whoever_owns_it: bool = False) -> Iterator[sa.Connection]:
     with (
         database.explained_errors(),
+        terminal.working("connecting"),
         database.database_url(config.attributes.get("url")) as url,
         database.connect(url) as connection,
     ):
-        with suppress(OSError):  # nobody may be reading
-            print(f"Database: {database.described(connection)}", file=sys.stderr)
+        _tell(f"{terminal.coloured('Database:', 'bold', sys.stderr)} {database.described(connection)}")
         if not whoever_owns_it:
             refuse_strangers(connection)
             connection.rollback()
@@ -546,8 +569,7 @@ class _CommandLine(CommandLine):
         for action in self.parser._actions:
             if action.dest == "version":  # Alembic's speaks of Alembic alone
                 action.version = _version()  # type: ignore[attr-defined]
-        self.parser.epilog = "The options of -x:\n" + Options.describe()
-        self.parser.formatter_class = RawDescriptionHelpFormatter
+        command_help.arrange(self.parser, self.subparsers)
 
     def main(self, argv: Sequence[str] | None = None) -> None:
         """Run a command on this package's configuration; no other file is looked for, in the current folder or else."""

@@ -8,6 +8,8 @@ import sys
 from collections.abc import Iterator
 from typing import Any, TextIO, cast
 
+from .engine import terminal
+
 
 class _UnwritableError(Exception):
     """Standard output took no more. No OSError: Alembic and argparse pass over those, and the command would go on."""
@@ -25,7 +27,8 @@ class _Checked:
 
     def write(self, text: str) -> int:
         try:
-            return self._stream.write(text)
+            with terminal.aside():
+                return self._stream.write(text)
         except OSError as error:
             raise _UnwritableError(error) from None
 

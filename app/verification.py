@@ -16,6 +16,7 @@ from alembic.util import CommandError
 
 from . import catalog
 from .catalog import Difference, Examination, has_auth_users, load_expected
+from .engine import terminal
 from .engine.unfinished import noted_in
 from .project import INTERNAL_SCHEMA
 from .roles import Roles, recorded_roles
@@ -140,6 +141,7 @@ def verify(connection: sa.Connection, config: Config) -> Iterator[Check]:
     yield Check("revision", ", ".join(current) or "none", tuple(problems))
     if problems:
         return
+    terminal.doing("comparing the catalog with what the package expects")
     hosted = has_auth_users(connection)
     yield Check("platform", "users mirrors auth.users" if hosted else "users stands alone: there is no auth.users")
     found = _examined(connection)
@@ -163,6 +165,7 @@ def verify(connection: sa.Connection, config: Config) -> Iterator[Check]:
         kept=found.kept,
     )
     for names, query in INVARIANTS.items():
+        terminal.doing(f"counting {names[0]}")
         for name, count in zip(names, connection.execute(sa.text(query)).one(), strict=True):
             mend = f": run `{REMEDIES[name]}`" if name in REMEDIES else ""
             yield Check(name, f"{count:,}", (f"{count:,} rows break this rule{mend}",) if count else ())

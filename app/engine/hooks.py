@@ -21,6 +21,7 @@ from typing import Any
 from alembic.runtime.migration import MigrationContext
 from alembic.util import CommandError
 
+from . import terminal
 from .options import Options
 from .steering import Step
 
@@ -85,7 +86,12 @@ def _command(command: str) -> list[Hook]:
             "MIGRATION_PHASE": step.phase,
             "MIGRATION_ABOUT": step.about,
         }
-        done = subprocess.run(command, shell=True, stdin=subprocess.DEVNULL, env={**os.environ, **told}, check=False)  # noqa: S602  the operator's own
+        terminal.hold()  # it writes where we do
+        try:
+            environment = {**os.environ, **told}
+            done = subprocess.run(command, shell=True, stdin=subprocess.DEVNULL, env=environment, check=False)  # noqa: S602  the operator's own
+        finally:
+            terminal.release()
         if done.returncode:
             raise CommandError(f"the command ended with {done.returncode}; what it wrote stands above.")
 

@@ -1,4 +1,4 @@
-"""A plan as a table for a terminal of 80 columns and more."""
+"""A plan as a table for a terminal; below 80 columns as a list."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from .plan import Plan, Planned
 
 
 def told(plan: Plan, schema: str | None = None, width: int | None = None) -> str:
-    """Return the plan as a table for a terminal of ``width`` columns; tables of ``schema`` are named without it."""
-    width = max(80, min(width or shutil.get_terminal_size().columns, 120))
+    """Return the plan for a terminal of ``width`` columns; tables of ``schema`` are named without it."""
+    width = max(40, min(width or shutil.get_terminal_size().columns, 120))
     return "\n".join(_told(plan, schema, width))
 
 
 def _told(plan: Plan, schema: str | None, width: int) -> Iterator[str]:
-    here = plan.current or "an empty database"
+    here = plan.current or "base"
     count = len(plan.revisions)
     if count:
         yield f"{count} revision{'s' * (count > 1)}, {plan.direction} from {here} to {plan.target}:"
@@ -50,10 +50,15 @@ def _obstacle_told(obstacle: Obstacle, width: int) -> Iterator[str]:
 
 def _revision(revision: Planned, schema: str | None, width: int) -> Iterator[str]:
     yield from _item(f"  {revision.revision}  {revision.phase:<9} ", revision.does, width)
-    margin = " " * 18
+    margin = " " * (18 if width >= 80 else 4)
     for lock in revision.locks:
         if lock.mode != BATCH:  # told with the backfill
-            yield f"{margin}{lock.mode:<21} {_short(lock.table, schema):<22} {lock.lasts}".rstrip()
+            table = _short(lock.table, schema)
+            line = f"{margin}{lock.mode:<21} {table:<22} {lock.lasts}".rstrip()
+            if len(line) > width:
+                yield from _item(margin, f"{lock.mode:<21} {table} {lock.lasts}".rstrip(), width)
+            else:
+                yield line
     for work in revision.work:
         rows = "" if work.rows is None else f"about {work.rows:,} rows"
         time = f", {duration(work.seconds[0])} to {duration(work.seconds[1])}" if work.seconds else ""
@@ -65,7 +70,7 @@ def _short(table: str, schema: str | None) -> str:
 
 
 def _item(head: str, text: str, width: int) -> Iterator[str]:
-    blank = " " * (len(head) if len(head) < 30 else 20)
+    blank = " " * (4 if width < 80 else len(head) if len(head) < 30 else 20)
     lines = textwrap.wrap(text, width, initial_indent=head, subsequent_indent=blank, break_on_hyphens=False)
     yield from lines or [head]
 

@@ -10,6 +10,8 @@ import time
 
 from tqdm import tqdm
 
+from . import terminal
+
 log = logging.getLogger("alembic.engine")
 
 _LOG_EVERY = 10.0  # seconds between log lines where there is no terminal
@@ -28,9 +30,10 @@ class Progress:
         self._first = done
         self._lately: collections.deque[tuple[float, int, int]] = collections.deque([(self._started, done, 0)])
         self._bar = None
-        if sys.stderr.isatty() and not plain:
+        if sys.stderr.isatty() and not plain and total:  # a bar of nothing would stop at 0 %
             screen = shutil.get_terminal_size()  # a container's can say 0 by 0: this takes 80 by 24, tqdm shows nothing
             size = {"ncols": screen.columns - 1, "nrows": screen.lines}
+            terminal.hold()
             self._bar = tqdm(desc=label, total=max(total, 1), initial=done, bar_format=_BAR, postfix=[""], **size)
 
     @property
@@ -81,6 +84,7 @@ class Progress:
         """End the report; off a terminal with one line that sums it up."""
         if self._bar is not None:
             self._bar.close()
+            terminal.release()
         else:
             said = f"{self.items:,} {self._unit}"
             log.info("%s: %d %%, %s", self.label, self.percent, said, extra=self._figures())

@@ -10,13 +10,18 @@ import gzip
 import itertools
 import json
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import psycopg
 from psycopg.types.json import Jsonb
+
+from app.engine.progress import Progress
+
+T = TypeVar("T")
+_EVERY = 1000
 
 SAMPLE = Path(__file__).parent / "sample"
 NAMESPACE = uuid.UUID("6f0c4a52-7d55-4f1e-9d6e-3f1f6a1f0d11")  # a speaker has the same id in every run
@@ -49,10 +54,17 @@ class Loaded:
 
 
 def read(file: Path) -> Iterator[dict[str, Any]]:
-    """Yield the messages of ``file`` in its order."""
+    """Yield the messages of ``file`` in its order, and show how far it is."""
+    progress = Progress(f"reading {file.name}", file.stat().st_size, unit="messages")
     with file.open("rb") as raw, gzip.open(raw) if file.suffix == ".gz" else raw as lines:
-        for line in lines:
+        at = number = told = 0
+        for number, line in enumerate(lines, start=1):
             yield json.loads(line)
+            if number % _EVERY == 0:
+                progress.advance(raw.tell() - at, number - told)
+                at, told = raw.tell(), number
+        progress.advance(raw.tell() - at, number - told)
+        progress.close()
 
 
 def user_id(speaker: str) -> uuid.UUID:
@@ -76,12 +88,23 @@ def load(connection: psycopg.Connection, sources: Sources) -> Loaded:
             for owner in sorted(set(owners)):
                 copy.write_row((tenant, user_id(owner)))
         with cursor.copy("COPY public.chat_messages (user_id, role, content, created_at) FROM STDIN") as copy:
-            for m in flat:
+            for m in _shown("writing chat_messages", flat):
                 copy.write_row((user_id(m["speaker"]), m["role"], m["content"], m.get("created_at")))
         with cursor.copy("COPY public.chat_sessions (tenant_id, user_id, messages) FROM STDIN") as copy:
-            for owner, session in zip(owners, sessions, strict=True):
+            for owner, session in _shown("writing chat_sessions", list(zip(owners, sessions, strict=True))):
                 copy.write_row((tenant, user_id(owner), Jsonb([_element(message) for message in session])))
     return Loaded(len(speakers), len(flat), len(sessions), sum(map(len, sessions)))
+
+
+def _shown(label: str, items: Sequence[T]) -> Iterator[T]:
+    """Yield ``items``, and show how many have been taken."""
+    progress = Progress(label, len(items))
+    for number, item in enumerate(items, start=1):
+        yield item
+        if number % _EVERY == 0:
+            progress.advance(_EVERY, _EVERY)
+    progress.advance(len(items) % _EVERY, len(items) % _EVERY)
+    progress.close()
 
 
 def _owner(session: list[dict[str, Any]]) -> str:
