@@ -11,7 +11,7 @@ import shlex
 import sys
 from argparse import SUPPRESS, ArgumentParser, Namespace
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
 from uuid import UUID
 
@@ -447,7 +447,7 @@ def embedded(config: Config, remove: str | None = None) -> None:
 def _connected(config: Config, whoever_owns_it: bool = False) -> Iterator[sa.Connection]:
     with (
         database.explained_errors(),
-        terminal.working("connecting"),
+        _working(config),
         database.database_url(config.attributes.get("url")) as url,
         database.connect(url) as connection,
     ):
@@ -456,6 +456,13 @@ def _connected(config: Config, whoever_owns_it: bool = False) -> Iterator[sa.Con
             refuse_strangers(connection)
             connection.rollback()
         yield connection
+
+
+def _working(config: Config) -> AbstractContextManager[None]:
+    """Show that the command works while it says nothing; one that watches says something each second."""
+    if getattr(config.cmd_opts, "watch", False):
+        return nullcontext()
+    return terminal.working(f"chat-schema {config.cmd_opts.cmd[0].__name__}" if config.cmd_opts else "chat-schema")
 
 
 def _natural(text: str) -> int:
