@@ -150,9 +150,7 @@ OF_TABLES = {
         "reasoning_tokens": "How many of the output tokens were reasoning.",
         "cost_usd": "What the model cost, in US dollars.",
         "latency_ms": "How long the model took, in milliseconds.",
-        "parts": (
-            "The parts of a message that is more than text, a JSON array; content is its plain text. NULL: no parts."
-        ),
+        "parts": "The parts of a message that is more than text, a JSON array; content is its plain text. NULL: none.",
     },
     "retention_holds": {
         "": "Conversations that chat-schema purge never deletes, whatever the rules say.",

@@ -98,7 +98,7 @@ class Message(Base):
     latency_ms: Mapped[int | None] = mapped_column(comment="How long the model took, in milliseconds.")
     # Each part has a `type`, and beside it what the application puts there.
     parts: Mapped[JsonArray | None] = mapped_column(
-        comment="The parts of a message that is more than text, a JSON array; content is its plain text. NULL: no parts."
+        comment="The parts of a message that is more than text, a JSON array; content is its plain text. NULL: none."
     )
 
     __table_args__ = (
