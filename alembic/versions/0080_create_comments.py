@@ -11,13 +11,13 @@ Locks:  ShareUpdateExclusive on public.attachments, public.brands, public.chat_m
 Undone: the comments are taken away, where they are still these.
 
 Revision ID: 0080
-Revises: 0065
+Revises: 0091
 """
 
 from alembic import op
 
 revision = "0080"
-down_revision = "0065"
+down_revision = "0091"
 branch_labels = None
 depends_on = None
 
