@@ -372,7 +372,7 @@ def wait(config: Config, awaited: str = "head", timeout: float = 600.0, or_newer
             "uses it, and no longer. Set it to the address that the service has."
         )
     with database.explained_errors(), database.database_url(config.attributes.get("url")) as url:
-        _tell(f"Database: {database.shown(url)}")
+        _tell(f"Database: {database.shown(url.set(drivername='postgresql'))}")
         found = waiting.wait(url, awaited, timeout, _tell, or_newer=or_newer)
     print(f"The database is at revision {found}.")
 

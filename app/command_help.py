@@ -18,6 +18,7 @@ COMMANDS = {
         "wait": "wait until the database is at a revision, as an init container does",
     },
     "While a deployment runs": {
+        "stats": "size, dead rows and scans of each table, indexes, oldest transactions",
         "status": "where the database stands, what runs there, and what that waits for",
         "pause": "pause it; clients notice nothing",
         "resume": "let it go on",

@@ -11,13 +11,13 @@ Locks:  ShareUpdateExclusive on public.attachments, public.brands, public.chat_m
 Undone: the comments are taken away, where they are still these.
 
 Revision ID: 0080
-Revises: 0091
+Revises: 0076
 """
 
 from alembic import op
 
 revision = "0080"
-down_revision = "0091"
+down_revision = "0076"
 branch_labels = None
 depends_on = None
 
@@ -80,6 +80,7 @@ OF_TABLES = {
         "questions_asked": "Questions that this turn put to the user, a JSON array.",
         "delegation_plan": "Which agents get which part of the work, a JSON object.",
         "created_at": MADE,
+        "seq": "Gives messages of the same created_at their order. Only the database sets it.",
     },
     "conversation_sessions": {
         "": "Creative sessions: a user and a director agent work for a brand, until something is delivered.",

@@ -187,8 +187,12 @@ class ConversationMessage(Base):
         comment="Which agents get which part of the work, a JSON object."
     )
     created_at: Mapped[CreatedAt]
-    # Orders messages of the same time, as a question and its answer of one transaction are.
-    seq: Mapped[int] = mapped_column(BigInteger, Identity(always=False))
+    # Those of a question and its answer in one transaction.
+    seq: Mapped[int] = mapped_column(
+        BigInteger,
+        Identity(always=False),
+        comment="Gives messages of the same created_at their order. Only the database sets it.",
+    )
 
     __table_args__ = (
         CheckConstraint(f"role IN {get_args(SessionMessageRole)}", name="role"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import subprocess
 import sys
@@ -90,7 +91,8 @@ def test_the_login_of_a_service_can_wait(migrated_url: str) -> None:
         try:
             service = sa.make_url(migrated_url).set(username="chat_waiter").render_as_string(hide_password=False)
             done = chat_schema(service, "wait")
-            assert (done.returncode, done.stderr) == (0, "")
+            assert done.returncode == 0
+            assert re.fullmatch(r"Database: postgresql://chat_waiter@/\S+\n", done.stderr)
             assert done.stdout == f"The database is at revision {HEAD}.\n"
             administrator.execute("UPDATE chat_internal.alembic_version SET version_num = '0030'")
             done = chat_schema(service, "wait", "--timeout", "1s")
