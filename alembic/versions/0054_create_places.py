@@ -3,8 +3,9 @@
 What:   triggers of messages and conversations, and their functions in chat_internal.
 Why:    the first message that names a parent makes a branch. From then on one that names none, an old client's too,
         continues the branch that is shown; those who append to one branched conversation wait for each other, and in
-        any other nobody waits. A parent has to be there before its answer: a missing one is refused at once. What hung
-        on a deleted message hangs on the one before it. A head is a message of its conversation.
+        any other nobody waits. A parent has to be there before its answer: a missing one is refused at once, but a row
+        that names another user is left to the policy, whose refusal does not tell which messages of others are there.
+        What hung on a deleted message hangs on the one before it. A head is a message of its conversation.
         Three of them run as the owner of the tables: to place, to move and to mend they change what no role may.
 Locks:  ShareRowExclusive on public.messages and public.conversations, an instant.
 Undone: triggers and functions are dropped.
@@ -55,6 +56,11 @@ def upgrade() -> None:
           ELSIF NEW.parent_id <> NEW.id AND NOT EXISTS (
             SELECT FROM public.messages AS m
             WHERE m.user_id = NEW.user_id AND m.conversation_id = NEW.conversation_id AND m.id = NEW.parent_id
+          ) AND NOT (
+            NEW.user_id IS DISTINCT FROM chat_internal.current_user_id() AND EXISTS (
+              SELECT FROM chat_internal.role_names AS n
+              WHERE n.logical = 'authenticated'
+                AND n.actual IN (pg_catalog.current_setting('role'), session_user::text))
           ) THEN
             RAISE foreign_key_violation USING MESSAGE = pg_catalog.format(
               'There is no message %s in conversation %s to be the parent of another.',

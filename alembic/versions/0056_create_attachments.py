@@ -40,6 +40,7 @@ LOOK = """
       WHERE t.typnamespace = pg_catalog.to_regnamespace('public') AND t.typrelid = 0 AND t.typelem = 0
     ) AS o
     WHERE o.name IN ('attachments', 'attachments_pkey', 'idx_attachments_conversation_id',
+      'idx_attachments_conversation_id_created_at',
       'idx_attachments_message_id', 'idx_attachments_storage_key', 'idx_attachments_user_id')
 """
 
@@ -88,6 +89,8 @@ def upgrade() -> None:
     for name, columns in (
         ("idx_attachments_user_id", ["user_id", "created_at", "id"]),
         ("idx_attachments_conversation_id", ["conversation_id", "user_id", "created_at", "id"]),
+        # a service names the conversation alone, and no policy adds the user
+        ("idx_attachments_conversation_id_created_at", ["conversation_id", "created_at", "id"]),
     ):
         op.create_index(name, "attachments", columns, schema="public")
     op.create_index(
