@@ -8,7 +8,7 @@ from psycopg import sql
 
 from tests.migrations.chain import HEAD, REVISIONS, Chain, before
 
-EXPAND = "0070"  # where seq comes
+EXPAND = "0068"  # where seq comes
 TURNS = 30  # several small batches
 
 pytestmark = pytest.mark.usefixtures("small_batches")

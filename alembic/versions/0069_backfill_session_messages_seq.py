@@ -4,16 +4,16 @@ What:   each row whose seq is 0 gets a number below zero, by its place in the ta
 Why:    the place is all that is left of the order in which rows of one created_at were written: a row that nobody has
         updated is where it was put. The numbers are below zero, so that these rows come before those written since.
 Locks:  the rows of one batch until its commit.
-Undone: nothing to undo: the column goes with 0070.
+Undone: nothing to undo: the column goes with 0068.
 
-Revision ID: 0071
-Revises: 0070
+Revision ID: 0069
+Revises: 0068
 """
 
 from alembic import op
 
-revision = "0071"
-down_revision = "0070"
+revision = "0069"
+down_revision = "0068"
 branch_labels = None
 depends_on = None
 

@@ -7,16 +7,16 @@ Why:    a question and its answer of one transaction have the same created_at, a
 Locks:  AccessExclusive on public.conversation_messages, an instant.
 Undone: the column is dropped, and the order of messages of the same time with it.
 
-Revision ID: 0070
-Revises: 0091
+Revision ID: 0068
+Revises: 0067
 """
 
 import sqlalchemy as sa
 
 from alembic import op
 
-revision = "0070"
-down_revision = "0091"
+revision = "0068"
+down_revision = "0067"
 branch_labels = None
 depends_on = None
 

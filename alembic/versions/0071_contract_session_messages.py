@@ -5,14 +5,14 @@ Why:    it read by (created_at, id), which put a reply before its question as of
 Locks:  none.
 Undone: it reads by (created_at, id) again.
 
-Revision ID: 0073
-Revises: 0072
+Revision ID: 0071
+Revises: 0070
 """
 
 from alembic import op
 
-revision = "0073"
-down_revision = "0072"
+revision = "0071"
+down_revision = "0070"
 branch_labels = None
 depends_on = None
 

@@ -1,19 +1,19 @@
 """Index conversation_messages by time, for the volume of some days.
 
 What:   idx_conversation_messages_created, and idx_conversation_messages_user ends in the time of a message.
-Why:    daily_message_volume (0091) reads the days that are asked for: those of a user by the index of that user, those
+Why:    daily_message_volume (0067) reads the days that are asked for: those of a user by the index of that user, those
         of everybody, which a service asks for, by the other. The index of a user is replaced by the longer one under
         its name, so that a message is written to one more index and not to two.
 Locks:  ShareUpdateExclusive on public.conversation_messages while building: reads and writes go on.
 Undone: the new index is dropped CONCURRENTLY, and the shorter one is built again.
 
-Revision ID: 0090
+Revision ID: 0066
 Revises: 0065
 """
 
 from alembic import op
 
-revision = "0090"
+revision = "0066"
 down_revision = "0065"
 branch_labels = None
 depends_on = None

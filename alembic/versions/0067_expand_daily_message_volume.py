@@ -7,14 +7,14 @@ Why:    grouped by a day that is computed from each message, a week read every m
 Locks:  AccessExclusive on public.daily_message_volume, an instant.
 Undone: the view groups all messages again.
 
-Revision ID: 0091
-Revises: 0090
+Revision ID: 0067
+Revises: 0066
 """
 
 from alembic import op
 
-revision = "0091"
-down_revision = "0090"
+revision = "0067"
+down_revision = "0066"
 branch_labels = None
 depends_on = None
 

@@ -9,14 +9,14 @@ Why:    a page is read from an index in the order that is asked for: from the fi
 Locks:  ShareUpdateExclusive on public.conversation_messages while building: reads and writes go on.
 Undone: the indexes are built as they were, CONCURRENTLY.
 
-Revision ID: 0072
-Revises: 0071
+Revision ID: 0070
+Revises: 0069
 """
 
 from alembic import op
 
-revision = "0072"
-down_revision = "0071"
+revision = "0070"
+down_revision = "0069"
 branch_labels = None
 depends_on = None
 

@@ -1,21 +1,21 @@
 """Create comments on views and functions, and on everything in chat_internal.
 
 What:   COMMENT ON each view and function of schema public, and each table, column and function of chat_internal.
-Why:    as for tables (0080). Here the words stand in the revision: no model has them.
+Why:    as for tables (0072). Here the words stand in the revision: no model has them.
 Locks:  ShareUpdateExclusive on public.chat_sessions, public.daily_message_volume, public.message_usage,
         public.provider_usage_stats, chat_internal.adopted, chat_internal.adopted_values, chat_internal.alembic_version,
         chat_internal.backfill_progress, chat_internal.chat_session_arrays, chat_internal.kept and
         chat_internal.role_names, an instant: reads and writes go on.
 Undone: the comments are taken away, where they are still these.
 
-Revision ID: 0081
-Revises: 0080
+Revision ID: 0073
+Revises: 0072
 """
 
 from alembic import op
 
-revision = "0081"
-down_revision = "0080"
+revision = "0073"
+down_revision = "0072"
 branch_labels = None
 depends_on = None
 

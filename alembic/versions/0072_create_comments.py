@@ -10,14 +10,14 @@ Locks:  ShareUpdateExclusive on public.attachments, public.brands, public.chat_m
         public.user_llm_providers and public.users, an instant: reads and writes go on.
 Undone: the comments are taken away, where they are still these.
 
-Revision ID: 0080
-Revises: 0076
+Revision ID: 0072
+Revises: 0071
 """
 
 from alembic import op
 
-revision = "0080"
-down_revision = "0076"
+revision = "0072"
+down_revision = "0071"
 branch_labels = None
 depends_on = None
 
