@@ -73,6 +73,7 @@ def main() -> None:
                     {"DATABASE_URL": url.render_as_string(hide_password=False)},
                 )
                 ended = time.monotonic()
+                time.sleep(1)  # what clients feel afterwards
     file = DOCS / "images" / "upgrade.svg"
     file.write_text(drawn(screen, "$ chat-schema upgrade head", told(felt(talk.result, began, ended))), "utf-8")
     print(file)
