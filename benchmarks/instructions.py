@@ -30,6 +30,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from datetime import date
 from pathlib import Path
 from uuid import UUID, uuid4
 
@@ -278,7 +279,9 @@ def main() -> None:
                     results.append(result)
     if options.json:
         rows = [dataclasses.asdict(result) for result in results]
-        options.json.write_text(json.dumps({"limits": LIMITS, "results": rows}, indent=1) + "\n")
+        options.json.write_text(
+            json.dumps({"date": date.today().isoformat(), "limits": LIMITS, "results": rows}, indent=1) + "\n"
+        )
 
 
 if __name__ == "__main__":

@@ -109,6 +109,7 @@ def claims_page() -> str:
     whole = json.loads(FIGURES.read_text("utf-8"))
     results = next(run["results"] for run in whole["runs"] if run["rows"] == SHOWN)
     ways = {result["way"] + ("" if result["clients"] else ", idle"): result for result in results}
+    counted = json.loads(INSTRUCTIONS.read_text("utf-8"))["date"]
     lines = [
         "# Claims",
         "",
@@ -122,7 +123,8 @@ def claims_page() -> str:
         lines += [f"## {title}", "", "| promise | command | last figure | when |", "|---|---|---|---|"]
         for claim in claims:
             if claim.recorded:
-                figure, when = claim.recorded(ways), whole["machine"]["Date"]
+                figure = claim.recorded(ways)
+                when = counted if claim.recorded is _policies else whole["machine"]["Date"]
             else:
                 last = recorded.get(claim.command, {"said": "not run yet", "date": ""})
                 figure, when = last["said"], last["date"]

@@ -46,6 +46,11 @@ def commands_page() -> str:
     for name in sorted(set(choices) - set(own)):
         lines += _command(name, helps.get(name, ""), choices[name])
     lines += [
+        "## At a terminal",
+        "",
+        "Colour and bars are shown at a terminal alone; a pipe gets plain lines. `NO_COLOR=1` and `TERM=dumb` turn",
+        "colour off.",
+        "",
         "## Exit codes",
         "",
         "| code | meaning |",
