@@ -159,6 +159,8 @@ def several_revisions(found: Sequence[str]) -> str:
 
 def _drop_at_base(connection: sa.Connection) -> None:
     connection.rollback()
+    # longer than deadlock_timeout, after which autovacuum gives way: each revision has written to the version table
+    connection.execute(sa.text("SELECT pg_catalog.set_config('lock_timeout', '10s', true)"))
     if sa.inspect(connection).has_table(_VERSION.name, INTERNAL_SCHEMA):
         if connection.scalar(sa.select(sa.func.count()).select_from(_VERSION)):
             connection.rollback()

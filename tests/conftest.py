@@ -63,12 +63,6 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    # pytest-alembic 0.13 offers its tests as a part of this very file, through a collector that pytest 9.2
-    # cannot make (AttributeError: _nodeid). A path that nothing has turns that off; its runner works.
-    config.option.pytest_alembic_tests_path = "none"
-
-
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Of a test that is marked ``sampled(n)`` try every n-th case alone, unless CHAT_SCHEMA_TEST_CASES=all."""
     if os.environ.get("CHAT_SCHEMA_TEST_CASES") == "all" or any("[" in argument for argument in config.args):

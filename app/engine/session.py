@@ -9,6 +9,7 @@ function or an operator that a stranger made there can be a better match than Po
 from __future__ import annotations
 
 import contextlib
+import json
 from collections.abc import Iterator, Mapping
 
 import sqlalchemy as sa
@@ -25,8 +26,14 @@ READING = {  # how our statements, and what the server says of its objects, are 
     "standard_conforming_strings": "on",
 }
 
-_READ = sa.text("SELECT pg_catalog.current_setting(:name, true)")
-_SET = sa.text("SELECT pg_catalog.set_config(:name, :value, false)")
+_READ = sa.text(
+    "SELECT n.key, pg_catalog.current_setting(n.key, true)"
+    " FROM pg_catalog.jsonb_each_text(CAST(:settings AS pg_catalog.jsonb)) AS n"
+)
+_SET = sa.text(
+    "SELECT pg_catalog.set_config(n.key, n.value, false)"
+    " FROM pg_catalog.jsonb_each_text(CAST(:settings AS pg_catalog.jsonb)) AS n"
+)
 
 
 @contextlib.contextmanager
@@ -90,7 +97,8 @@ def keep_reading(connection: sa.Connection, search_path: str | None) -> None:
 
 @contextlib.contextmanager
 def _settings(connection: sa.Connection, wanted: Mapping[str, str]) -> Iterator[None]:
-    before = {name: value for name in wanted if (value := connection.scalar(_READ, {"name": name})) is not None}
+    known = connection.execute(_READ, {"settings": json.dumps(dict(wanted))}).all()
+    before: dict[str, str] = {name: value for name, value in known if value is not None}
     _apply(connection, {name: wanted[name] for name in before})
     try:
         yield
@@ -102,6 +110,5 @@ def _settings(connection: sa.Connection, wanted: Mapping[str, str]) -> Iterator[
 
 
 def _apply(connection: sa.Connection, settings: Mapping[str, str]) -> None:
-    for name, value in settings.items():
-        connection.execute(_SET, {"name": name, "value": value})
+    connection.execute(_SET, {"settings": json.dumps(dict(settings))})
     connection.commit()

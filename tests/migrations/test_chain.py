@@ -3,17 +3,11 @@
 import ast
 import hashlib
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import pytest_alembic
-import sqlalchemy as sa
 from alembic.script import Script, ScriptDirectory
 from alembic.util import CommandError
-from pytest_alembic.config import Config
-from pytest_alembic.runner import MigrationContext
-from pytest_alembic.tests import default as pytest_alembic_checks
 
 from tests.conftest import alembic_config
 from tests.migrations.chain import REVISIONS, Chain
@@ -25,15 +19,6 @@ FROZEN = Path(__file__).with_name("frozen.sha256")
 LONGEST = 350  # lines; most of the longest are SQL functions that are frozen there
 
 each_file = pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
-
-
-@pytest.fixture
-def runner(database_url: str) -> Iterator[MigrationContext]:
-    engine = sa.create_engine(database_url, poolclass=sa.NullPool)
-    config = Config(config_options={"file": ROOT / "alembic.ini"})
-    with pytest_alembic.runner(config, engine=engine) as runner:
-        runner.command_executor.configure(configure_logging=False)
-        yield runner
 
 
 def number(file: Path) -> str:
@@ -93,21 +78,6 @@ def test_a_revision_is_short(file: Path) -> None:
 def test_a_revision_can_be_undone(file: Path) -> None:
     functions = [node for node in ast.parse(file.read_text("utf-8")).body if isinstance(node, ast.FunctionDef)]
     assert {"upgrade", "downgrade"} <= {function.name for function in functions}
-
-
-@pytest.mark.parametrize(
-    "check",
-    [
-        pytest_alembic_checks.test_single_head_revision,
-        pytest_alembic_checks.test_upgrade,
-        pytest_alembic_checks.test_model_definitions_match_ddl,
-        pytest_alembic_checks.test_up_down_consistency,
-    ],
-    ids=lambda check: check.__name__.removeprefix("test_"),
-)
-def test_the_chain_passes_what_pytest_alembic_checks(check: object, runner: MigrationContext) -> None:
-    assert callable(check)
-    check(runner)
 
 
 def test_models_and_database_are_the_same_at_head(chain: Chain) -> None:

@@ -14,7 +14,7 @@ from tests.migrations.chain import HEAD
 from tests.shadows import kit
 from tests.shadows.attackers import seed
 
-pytestmark = pytest.mark.sampled(3)  # each case takes seconds
+pytestmark = pytest.mark.sampled(9)  # each case takes seconds
 
 # A superuser's path leads everywhere and a plain owner's may not: both beside the richest platform of each start.
 BOTH = [*MOST, *(each for each in EACH if each[1] in ("plain", "owner") and each not in MOST)]

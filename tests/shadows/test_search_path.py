@@ -14,7 +14,7 @@ from tests.conftest import alembic_config
 from tests.migrations.chain import HEAD
 from tests.migrations.test_stairs import differences
 
-pytestmark = pytest.mark.sampled(3)  # each case takes seconds
+pytestmark = pytest.mark.sampled(6)  # each case takes seconds
 
 # A schema with tables of our names: an unqualified name that finds one of these reads, writes or refers to it.
 DECOYS = "; ".join(
