@@ -462,7 +462,8 @@ def _working(config: Config) -> AbstractContextManager[None]:
     """Show that the command works while it says nothing; one that watches says something each second."""
     if getattr(config.cmd_opts, "watch", False):
         return nullcontext()
-    return terminal.working(f"chat-schema {config.cmd_opts.cmd[0].__name__}" if config.cmd_opts else "chat-schema")
+    command = getattr(config.cmd_opts, "cmd", None)  # not where Python calls the function
+    return terminal.working(f"chat-schema {command[0].__name__}" if command else "chat-schema")
 
 
 def _natural(text: str) -> int:
