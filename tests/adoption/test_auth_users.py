@@ -20,7 +20,7 @@ from tests.live.command_line import alembic, wait_for
 from tests.migrations.chain import HEAD
 from tests.migrations.test_stairs import differences
 
-pytestmark = pytest.mark.sampled(2)  # each case takes seconds
+pytestmark = pytest.mark.sampled(3)  # each case takes seconds
 
 PEOPLE = "00_auth_people.sql"
 ANA, ANONYMOUS, GONE, TWIN = (f"a0000000-0000-4000-8000-00000000000{n}" for n in (1, 6, 7, 8))

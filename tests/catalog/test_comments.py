@@ -15,7 +15,7 @@ from tests.conftest import alembic_config
 
 EXPECTED = load_expected()
 COMMENTS = EXPECTED["comments"]
-BEFORE = "0076"  # the revision before the first comments
+BEFORE = "0071"  # the revision before the first comments
 
 OF_THE_TEAM = """
     COMMENT ON TABLE tenants IS '@graphql({"totalCount": {"enabled": true}})';
