@@ -36,6 +36,14 @@ def administrator(migrated_url: str) -> sa.Engine:
     return engine
 
 
+@pytest.fixture(scope="module")
+def shared_engine(server: embedded.Server, _shared_database: str) -> Iterator[sa.Engine]:
+    """The superuser's engine to the database that the tests of a module share."""
+    engine = sa.create_engine(server.url(_shared_database))
+    yield engine
+    engine.dispose()
+
+
 @pytest.fixture
 def service_url(administrator: sa.Engine, service_login: str) -> sa.URL:
     return administrator.url.set(username=service_login)

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
 from uuid import UUID, uuid4
 
 import psycopg
@@ -15,10 +14,11 @@ from hypothesis import strategies as st
 from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.orm import Session
 
-from app import embedded, queries
-from app.acting_as import acting_as, acting_as_service
+from app import queries
+from app.acting_as import acting_as
 from app.models import Conversation, Message
 from tests.conftest import libpq
+from tests.services.actors import ACTORS, Acting, begun_anew, each_actor
 from tests.services.people import ANN, BEN
 
 CHAT, OTHER, BENS = (UUID(f"0000000c-0000-4000-8000-00000000000{n}") for n in (1, 2, 3))
@@ -28,25 +28,10 @@ INSERT INTO conversations (id, user_id) VALUES ('{CHAT}', '{ANN}'), ('{OTHER}', 
 """
 
 
-@pytest.fixture(scope="module")
-def engine(server: embedded.Server, _shared_database: str) -> Iterator[sa.Engine]:
-    engine = sa.create_engine(server.url(_shared_database))
-    yield engine
-    engine.dispose()
-
-
 @pytest.fixture
-def session(engine: sa.Engine) -> Iterator[Session]:
-    with engine.begin() as connection:
-        connection.execute(sa.text("DELETE FROM users"))
-        connection.execute(sa.text(ROWS))
-    with Session(engine) as session:
+def session(shared_engine: sa.Engine) -> Iterator[Session]:
+    with begun_anew(shared_engine, ROWS) as session:
         yield session
-
-
-Acting = Callable[[Session], AbstractContextManager[None]]
-ACTORS: dict[str, Acting] = {"a user": lambda session: acting_as(session, ANN), "the service": acting_as_service}
-each_actor = pytest.mark.parametrize("actor", ACTORS.values(), ids=ACTORS)
 
 
 class Talk:
@@ -353,7 +338,9 @@ class TestDenied:
                 assert found == []
 
 
-def test_two_who_append_to_one_branched_conversation_follow_each_other(session: Session, engine: sa.Engine) -> None:
+def test_two_who_append_to_one_branched_conversation_follow_each_other(
+    session: Session, shared_engine: sa.Engine
+) -> None:
     with acting_as(session, ANN):
         talk = Talk(session)
         talk.say("q1", "r1")
@@ -362,7 +349,7 @@ def test_two_who_append_to_one_branched_conversation_follow_each_other(session: 
     said: list[str] = []
 
     def client(name: str) -> None:
-        with psycopg.connect(libpq(engine.url)) as connection:
+        with psycopg.connect(libpq(shared_engine.url)) as connection:
             for number in range(10):
                 text = f"{name}{number}"
                 connection.execute(

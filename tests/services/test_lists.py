@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -17,6 +16,7 @@ from app import queries
 from app.acting_as import acting_as, acting_as_service
 from app.models import Conversation, Message
 from app.queries import ConversationPosition, MarkPosition
+from tests.services.actors import ACTORS, Acting, each_actor
 from tests.services.people import ANN, BEN
 
 ACME, GLOBEX = UUID("0000000b-0000-4000-8000-000000000001"), UUID("0000000b-0000-4000-8000-000000000002")
@@ -46,11 +46,6 @@ def session(migrated_url: str) -> Iterator[Session]:
     with Session(engine) as session:
         yield session
     engine.dispose()
-
-
-Acting = Callable[[Session], AbstractContextManager[None]]
-ACTORS: dict[str, Acting] = {"a user": lambda session: acting_as(session, ANN), "the service": acting_as_service}
-each_actor = pytest.mark.parametrize("actor", ACTORS.values(), ids=ACTORS)
 
 
 def ids(session: Session, listing: sa.Select[Any]) -> list[UUID]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from datetime import UTC, datetime
 from decimal import Decimal
 from threading import Barrier
@@ -21,6 +21,8 @@ from app import embedded, queries
 from app.acting_as import acting_as, acting_as_async, acting_as_service
 from app.models import Brand, Conversation, ConversationMessage, ConversationSession, Message
 from app.queries import ConversationPosition, MessagePosition, Usage
+from tests.services import actors
+from tests.services.actors import Acting
 from tests.services.people import ANN, BEN
 
 TENANT = UUID("0000000b-0000-4000-8000-000000000001")
@@ -70,12 +72,7 @@ def session(engine: sa.Engine) -> Iterator[Session]:
         yield session
 
 
-Acting = Callable[[Session], AbstractContextManager[None]]
-ACTORS: dict[str, Acting] = {
-    "a user": lambda session: acting_as(session, ANN),
-    "the service": acting_as_service,
-    "the owner of the tables": lambda session: nullcontext(),
-}
+ACTORS = actors.ACTORS | {"the owner of the tables": lambda session: nullcontext()}
 each_actor = pytest.mark.parametrize("actor", ACTORS.values(), ids=ACTORS)
 
 

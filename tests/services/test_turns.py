@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from uuid import UUID
@@ -12,10 +11,11 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from app import embedded, queries
+from app import queries
 from app.acting_as import acting_as, acting_as_service
 from app.models import Message
 from app.queries import DailyUsage, Generation
+from tests.services.actors import Acting, begun_anew, each_actor
 from tests.services.people import ANN, BEN
 
 CHAT, BENS = (UUID(f"0000000c-0000-4000-8000-00000000000{n}") for n in (1, 2))
@@ -42,25 +42,10 @@ PARTS = [
 ]
 
 
-@pytest.fixture(scope="module")
-def engine(server: embedded.Server, _shared_database: str) -> Iterator[sa.Engine]:
-    engine = sa.create_engine(server.url(_shared_database))
-    yield engine
-    engine.dispose()
-
-
 @pytest.fixture
-def session(engine: sa.Engine) -> Iterator[Session]:
-    with engine.begin() as connection:
-        connection.execute(sa.text("DELETE FROM users"))
-        connection.execute(sa.text(ROWS))
-    with Session(engine) as session:
+def session(shared_engine: sa.Engine) -> Iterator[Session]:
+    with begun_anew(shared_engine, ROWS) as session:
         yield session
-
-
-Acting = Callable[[Session], AbstractContextManager[None]]
-ACTORS: dict[str, Acting] = {"a user": lambda session: acting_as(session, ANN), "the service": acting_as_service}
-each_actor = pytest.mark.parametrize("actor", ACTORS.values(), ids=ACTORS)
 
 
 def begin(session: Session, key: str = "k", instead_of: UUID | None = None) -> Message:
@@ -150,8 +135,8 @@ def test_replies_that_died_are_marked_by_their_age_in_batches(session: Session) 
         assert session.get_one(Message, alive.id).status == "streaming"
 
 
-def test_a_reply_that_is_being_written_at_this_moment_is_left_out(engine: sa.Engine, session: Session) -> None:
-    with Session(engine) as writer, acting_as(session, ANN), acting_as(writer, ANN):
+def test_a_reply_that_is_being_written_at_this_moment_is_left_out(shared_engine: sa.Engine, session: Session) -> None:
+    with Session(shared_engine) as writer, acting_as(session, ANN), acting_as(writer, ANN):
         reply = begin(session)
         session.commit()
         assert write(writer, writer.get_one(Message, reply.id), "Boo", status="streaming")
